@@ -1,0 +1,111 @@
+"""The `xp` fixture: every test that asks for it runs once on each array library found.
+
+``XPNET_TEST_BACKENDS=numpy,cupy`` chooses; a name there that is unknown or cannot be used is an error,
+while without it a library that is not installed shows as a skip with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import backend
+
+# name -> what `backend.use` is given; the second device of array_api_strict refuses implicit copies to
+# the host, which makes it the best stand-in for a GPU
+VARIANTS = {
+    "numpy": "numpy",
+    "numpy-readonly": "numpy",
+    "array_api_strict": "array_api_strict",
+    "array_api_strict-device1": "array_api_strict:device1",
+    "torch": "torch",
+    "cupy": "cupy",
+}
+
+
+class ArrayLibrary:
+    """An array library under test: its namespace, and how to bring arrays there and back."""
+
+    def __init__(self, name: str, chosen: backend.Backend) -> None:
+        self.name, self.xp, self.device = name, chosen.xp, chosen.device
+        self.backend_name = chosen.name
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        """A fresh array of the library; on numpy-readonly, writing to it fails."""
+        host = np.array(x, dtype=dtype)
+        if self.name == "numpy-readonly":
+            host.flags.writeable = False
+            return host
+        return backend.asarray(host, copy=True)
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """A NumPy copy of an array that must belong to this library and its device."""
+        assert backend.array_namespace(x) is self.xp, f"{type(x)} is no array of {self.name}"
+        if self.device is not None:
+            assert backend.device_of(x) == self.device
+        return np.array(backend.to_numpy(x))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _selected() -> list[str]:
+    chosen = os.environ.get("XPNET_TEST_BACKENDS")
+    if not chosen:
+        return list(VARIANTS)
+    names = []
+    for wanted in (n.strip() for n in chosen.split(",") if n.strip()):
+        matching = [n for n, spec in VARIANTS.items() if wanted in (n, spec.partition(":")[0])]
+        if not matching:
+            raise pytest.UsageError(f"XPNET_TEST_BACKENDS: unknown backend {wanted!r}; there are {', '.join(VARIANTS)}")
+        names += matching
+    return list(dict.fromkeys(names))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not os.environ.get("XPNET_TEST_BACKENDS"):
+        return
+    for name in _selected():
+        try:
+            with backend.using(VARIANTS[name]):
+                pass
+        except backend.BackendUnavailableError as error:
+            raise pytest.UsageError(f"XPNET_TEST_BACKENDS: {error}") from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "xp" in metafunc.fixturenames:
+        metafunc.parametrize("xp", _selected(), indirect=True)
+
+
+@pytest.fixture
+def xp(request: pytest.FixtureRequest):
+    """One array library; it is also the selected backend while the test runs."""
+    name = request.param
+    for marker in request.node.iter_markers("skip_backend"):
+        if marker.args[0] in (name, VARIANTS[name].partition(":")[0]):
+            pytest.skip(marker.kwargs["reason"])
+    try:
+        block = backend.using(VARIANTS[name])
+        chosen = block.__enter__()
+    except backend.BackendUnavailableError as error:
+        pytest.skip(f"{name}: {error}")
+    try:
+        yield ArrayLibrary(name, chosen)
+    finally:
+        block.__exit__(None, None, None)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that differ from test to test and not from run to run."""
+    return np.random.default_rng(sum(map(ord, request.node.nodeid)))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees what another one selected."""
+    monkeypatch.setattr(backend, "_selected", None)

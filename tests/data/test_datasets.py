@@ -1,0 +1,359 @@
+"""Data sets: the four-file kind on made-up files, digits, and the real MNIST where it is at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import data
+from xpnet.data import Dataset, _download, fetch, stratified_split, write_idx
+from xpnet.errors import DataError, MissingDependencyError
+
+REAL = os.environ.get("XPNET_DATA", "")  # read before any test changes it
+FILES = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Nothing but what a test puts there can be found, and nothing is downloaded."""
+
+    def refuse(url, timeout):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(_download, "_open", refuse)
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("XPNET_OFFLINE", raising=False)
+
+
+def write_four(folder: Path, *, seed=0, suffix="", **changed):
+    """Write four small files that fit together, but for those in `changed`; return the arrays."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "train_images": rng.integers(0, 256, (30, 28, 28), dtype=np.uint8),
+        "train_labels": rng.integers(0, 10, 30, dtype=np.uint8),
+        "t10k_images": rng.integers(0, 256, (7, 28, 28), dtype=np.uint8),
+        "t10k_labels": rng.integers(0, 10, 7, dtype=np.uint8),
+    } | changed
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(FILES, arrays.values(), strict=True):
+        write_idx(folder / (name + suffix), array)
+    return arrays
+
+
+def small_dataset(dtype=np.uint8, max_value=255.0):
+    x = np.arange(10 * 2 * 3 * 4).reshape(10, 2, 3, 4).astype(dtype)
+    t = np.arange(10) % 3
+    return Dataset(x, t, x[:4] + 1, t[:4], ("a", "b", "c"), "small", max_value)
+
+
+# --- MNIST and Fashion-MNIST ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("load", "place"),
+    [
+        (data.mnist, "mnist"),
+        (data.mnist, "MNIST/raw"),
+        (data.mnist, ""),
+        (data.fashion_mnist, "fashion-mnist"),
+        (data.fashion_mnist, "fashion_mnist"),
+        (data.fashion_mnist, "FashionMNIST/raw"),
+    ],
+)
+def test_four_files(tmp_path, load, place, suffix):
+    arrays = write_four(tmp_path / "data" / place, suffix=suffix)
+    found = load()
+    assert found.name == load.__name__
+    assert found.max_value == 255.0
+    assert len(found.classes) == 10
+    assert found.input_shape == (1, 28, 28)
+    np.testing.assert_array_equal(found.x_train, arrays["train_images"].reshape(30, 1, 28, 28), strict=True)
+    np.testing.assert_array_equal(found.t_train, arrays["train_labels"].astype(np.int64), strict=True)
+    np.testing.assert_array_equal(found.x_test, arrays["t10k_images"].reshape(7, 1, 28, 28), strict=True)
+    np.testing.assert_array_equal(found.t_test, arrays["t10k_labels"].astype(np.int64), strict=True)
+
+
+def test_the_two_are_not_taken_for_each_other(tmp_path, monkeypatch):
+    """Their files have the same names and shapes, so only a folder's name tells them apart."""
+    digits = write_four(tmp_path / "data" / "mnist", seed=1)
+    clothes = write_four(tmp_path / "data" / "fashion-mnist", seed=2)
+    np.testing.assert_array_equal(data.mnist().t_train, digits["train_labels"])
+    np.testing.assert_array_equal(data.fashion_mnist().t_train, clothes["train_labels"])
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data" / "mnist"))
+    np.testing.assert_array_equal(data.mnist().t_train, digits["train_labels"])
+    with pytest.raises(DataError, match="was not found"):
+        data.fashion_mnist()
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data" / "fashion-mnist"))
+    np.testing.assert_array_equal(data.fashion_mnist().t_train, clothes["train_labels"])
+    with pytest.raises(DataError, match="was not found"):
+        data.mnist()
+
+
+def test_root(tmp_path):
+    write_four(tmp_path / "data" / "mnist", seed=1)
+    arrays = write_four(tmp_path / "mine", seed=2)
+    np.testing.assert_array_equal(data.mnist(root=tmp_path / "mine").t_train, arrays["train_labels"])
+    with pytest.raises(DataError, match="nothing is downloaded where root is given"):
+        data.mnist(root=tmp_path / "nowhere")
+
+
+def test_all_mirrors_are_named_when_there_is_nothing():
+    with pytest.raises(DataError) as caught:
+        data.fashion_mnist()
+    assert str(caught.value).count("https://") == 2
+    assert str(caught.value).count("no network in tests") == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"train_labels": np.zeros(29, np.uint8)}, "30 images but .* 29 labels"),
+        ({"t10k_images": np.zeros((8, 28, 28), np.uint8)}, "8 images but .* 7 labels"),
+        ({"train_images": np.zeros((30, 28, 27), np.uint8)}, r"28 x 28 uint8, the file holds \(28, 27\)"),
+        ({"train_images": np.zeros((30, 28, 28), np.int8)}, "28 x 28 uint8, the file holds .* int8"),
+        ({"train_images": np.zeros((30, 784), np.uint8)}, r"expected 3 dimension\(s\), the header says 2"),
+        ({"train_labels": np.full(30, 10, np.uint8)}, "labels from 0 to 9, the file holds uint8 up to 10"),
+        ({"train_labels": np.zeros(30, np.int32)}, "labels from 0 to 9, the file holds int32"),
+        ({"train_labels": np.zeros((30, 1), np.uint8)}, r"expected 1 dimension\(s\), the header says 2"),
+        (
+            {"train_images": np.zeros((0, 28, 28), np.uint8), "train_labels": np.zeros(0, np.uint8)},
+            "0 images and 0 labels",
+        ),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, changed, match):
+    write_four(tmp_path / "data" / "mnist", **changed)
+    with pytest.raises(DataError, match=match):
+        data.mnist()
+
+
+def test_checksums_and_mirrors_are_complete():
+    from xpnet.data._sources import FASHION_MNIST, MNIST
+
+    for source in (MNIST, FASHION_MNIST):
+        assert list(source.checksums) == FILES
+        assert all(len(bytes.fromhex(checksum)) == 16 for checksum in source.checksums.values())
+        assert all(mirror.startswith("https://") for mirror in source.mirrors)
+    assert not set(MNIST.checksums.values()) & set(FASHION_MNIST.checksums.values())
+
+
+@pytest.fixture(scope="module")
+def real_mnist():
+    if not REAL or fetch.find(FILES[0], ["mnist", "MNIST/raw"], root=REAL) is None:
+        pytest.skip("XPNET_DATA names no folder with mnist/ in it")
+    return data.mnist(root=REAL)
+
+
+def test_real_mnist(real_mnist):
+    assert str(real_mnist) == "<Dataset mnist: 60000 train, 10000 test, (1, 28, 28) uint8 0..255, 10 classes>"
+    assert real_mnist.t_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(real_mnist.t_train).tolist() == train
+    test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(real_mnist.t_test).tolist() == test
+    assert real_mnist.x_train.max() == 255
+    assert real_mnist.x_train.mean() == pytest.approx(0.1307 * 255, rel=1e-3)  # the well-known mean
+
+
+# --- digits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.37, 0.01])
+def test_digits(fraction):
+    source = pytest.importorskip("sklearn.datasets").load_digits()
+    found = data.digits(test_fraction=fraction, seed=3)
+    assert found.x_train.dtype == np.uint8
+    assert found.input_shape == (1, 8, 8)
+    assert found.max_value == 16.0 == max(found.x_train.max(), found.x_test.max())
+    for k, total in enumerate(np.bincount(source.target)):
+        assert abs(np.sum(found.t_test == k) - fraction * total) < 1
+    both = np.concatenate([found.x_train, found.x_test]).reshape(1797, 64)
+    labelled = np.column_stack([both, np.concatenate([found.t_train, found.t_test])])
+    expected = np.column_stack([source.data.astype(int), source.target])
+    np.testing.assert_array_equal(labelled[np.lexsort(labelled.T)], expected[np.lexsort(expected.T)])
+
+
+def test_digits_by_seed():
+    pytest.importorskip("sklearn")
+    np.testing.assert_array_equal(data.digits(seed=1).x_test, data.digits(seed=1).x_test)
+    assert not np.array_equal(data.digits(seed=1).t_test, data.digits(seed=2).t_test)
+
+
+def test_digits_upscaled():
+    pytest.importorskip("sklearn")
+    small, large = data.digits(), data.digits(upscale=4)
+    assert large.input_shape == (1, 32, 32)
+    rng = np.random.default_rng(0)
+    for i, row, column in zip(*(rng.integers(0, n, 200) for n in (359, 32, 32)), strict=True):
+        assert large.x_test[i, 0, row, column] == small.x_test[i, 0, row // 4, column // 4]
+
+
+def test_digits_refusals(monkeypatch):
+    for upscale in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="upscale"):
+            data.digits(upscale=upscale)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'xpnet\[train\]'"):
+        data.digits()
+
+
+def test_digits_with_an_empty_half():
+    pytest.importorskip("sklearn")
+    with pytest.raises(DataError, match="the test half has 0 images"):
+        data.digits(test_fraction=1e-4)
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+
+def test_load_by_name(tmp_path):
+    write_four(tmp_path / "data" / "mnist", seed=1)
+    write_four(tmp_path / "data" / "fashion-mnist", seed=2)
+    assert data.load("mnist").name == "mnist"
+    assert data.load("Fashion-MNIST").name == "fashion_mnist"
+    assert data.load("auto").name == "mnist"
+    with pytest.raises(ValueError, match=r"'cifar'; choose from auto, digits, fashion_mnist, mnist"):
+        data.load("cifar")
+    with pytest.raises(TypeError, match="upscale"):
+        data.load("mnist", upscale=2)
+
+
+def test_auto_without_mnist_is_digits_and_no_download(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(_download, "_open", lambda url, timeout: pytest.fail(f"tried to open {url}"))
+    found = data.load("auto", upscale=2, seed=1)
+    assert (found.name, found.input_shape) == ("digits", (1, 16, 16))
+    write_four(tmp_path / "data" / "mnist")
+    (tmp_path / "data" / "mnist" / FILES[3]).unlink()  # three of the four are not enough
+    assert data.load("auto").name == "digits"
+    write_four(tmp_path / "elsewhere")
+    assert data.load("auto", root=tmp_path / "elsewhere").name == "mnist"
+
+
+def test_auto_does_not_hide_a_damaged_mnist(tmp_path):
+    write_four(tmp_path / "data" / "mnist")
+    (tmp_path / "data" / "mnist" / FILES[2]).write_bytes(b"")
+    with pytest.raises(DataError, match="t10k-images"):
+        data.load("auto")
+
+
+# --- stratified_split ----------------------------------------------------------------------------
+
+
+def test_stratified_split():
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        classes = int(rng.integers(1, 8))
+        t = rng.integers(0, classes, int(rng.integers(1, 120))) * 3 - 5  # labels need not begin at 0
+        fraction, seed = float(rng.uniform(0.01, 0.99)), int(rng.integers(1000))
+        rest, chosen = stratified_split(t, fraction, seed)
+        np.testing.assert_array_equal(np.sort(np.concatenate([rest, chosen])), np.arange(t.size))
+        assert len(chosen) == round(t.size * fraction)
+        for k in np.unique(t):
+            assert abs(np.sum(t[chosen] == k) - fraction * np.sum(t == k)) < 1 + 1e-9
+        again = stratified_split(t.tolist(), fraction, seed)
+        np.testing.assert_array_equal(again[1], chosen)
+        assert rest.dtype == chosen.dtype == np.int64
+        assert np.all(np.diff(rest) > 0)
+        assert np.all(np.diff(chosen) > 0)
+
+
+def test_every_sample_can_be_chosen():
+    t = np.arange(20) % 2
+    times = np.zeros(20)
+    for seed in range(400):
+        times[stratified_split(t, 0.25, seed)[1]] += 1
+    assert times.sum() == 400 * 5
+    assert np.all(np.abs(times - 100) < 45)  # five standard deviations of the binomial
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_split_refuses_fractions(fraction):
+    with pytest.raises(ValueError, match="fraction"):
+        stratified_split([0, 1], fraction, 0)
+
+
+@pytest.mark.parametrize("t", [[[0, 1]], [0.0, 1.0], ["a"], 3])
+def test_split_refuses_labels(t):
+    with pytest.raises(ValueError, match="vector of integers"):
+        stratified_split(t, 0.5, 0)
+
+
+# --- Dataset -------------------------------------------------------------------------------------
+
+
+def test_dataset_face():
+    found = small_dataset()
+    assert found.input_shape == (2, 3, 4)
+    x, t = found.train
+    assert x is found.x_train
+    assert found.test.t is found.t_test
+    assert t is found.t_train
+    assert str(found) == "<Dataset small: 10 train, 4 test, (2, 3, 4) uint8 0..255, 3 classes>"
+    with pytest.raises(AttributeError):
+        found.name = "other"
+
+
+def test_limit():
+    found = small_dataset()
+    few = found.limit(3, 2)
+    assert [len(a) for a in (*few.train, *few.test)] == [3, 3, 2, 2]
+    np.testing.assert_array_equal(few.x_train, found.x_train[:3])
+    assert [len(a) for a in (*found.limit(99).train, *found.limit(1).test)] == [10, 10, 4, 4]
+    for counts in [(0,), (-1,), (3, 0)]:
+        with pytest.raises(ValueError, match="at least 1"):
+            found.limit(*counts)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.5, 3.0)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_scaled(dtype, low, high):
+    found = small_dataset(dtype, max_value=242.0)
+    before = found.x_train.copy()
+    scaled = found.scaled(low, high)
+    for new, old in ((scaled.x_train, found.x_train), (scaled.x_test, found.x_test)):
+        assert new.dtype == np.float32
+        np.testing.assert_allclose(new, low + (high - low) * (old.astype(float) / 242), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(found.x_train, before)
+    assert scaled.max_value == high
+    assert scaled.name == found.name
+    for bad in [(1, 1), (2, 1), (float("nan"), 1)]:
+        with pytest.raises(ValueError, match="low < high"):
+            found.scaled(*bad)
+
+
+def test_scale_is_what_the_loader_wants():
+    assert small_dataset(max_value=16.0).scale == (1 / 16, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"x_train": np.zeros((10, 3, 4), np.uint8)}, r"train half has images of shape \(10, 3, 4\)"),
+        ({"x_test": np.zeros((4, 2, 3, 4))}, "test half has images of .* float64"),
+        ({"x_test": np.zeros((4, 2, 3, 5), np.uint8)}, r"test images \(2, 3, 5\)"),
+        ({"x_test": np.zeros((4, 2, 3, 4), np.float32)}, "test images .* float32"),
+        ({"t_train": np.zeros(9, np.int64)}, "10 images and 9 labels"),
+        ({"t_train": np.zeros(10, np.uint8)}, "labels of .* uint8"),
+        ({"t_test": np.zeros((4, 3), np.int64)}, r"labels of shape \(4, 3\)"),
+        ({"t_test": np.array([0, 1, 2, 3])}, "labels from 0 to 3; expected 0 to 2"),
+        ({"t_test": np.array([0, 1, 2, -1])}, "labels from -1 to 2"),
+    ],
+)
+def test_dataset_refuses_what_does_not_fit(changed, match):
+    good = small_dataset()
+    fields = {name: getattr(good, name) for name in ("x_train", "t_train", "x_test", "t_test")}
+    with pytest.raises(DataError, match=match):
+        Dataset(**(fields | changed), classes=good.classes, name="bad", max_value=255.0)

@@ -1,0 +1,77 @@
+"""What `Loader` accepts, and what it says about anything else."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xpnet import backend
+
+
+def checked_int(name: str, value: Any, low: int, expected: str) -> int:
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not low <= number < 1 << 64:
+        raise ValueError(f"Loader: {name} is {value!r} ({type(value).__name__}); give a whole number, {expected}")
+    return number
+
+
+def checked_targets(t: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if t.ndim == 1 and t.dtype.kind in "iu":
+        return t.astype(np.int64)
+    if t.ndim == 2 and t.dtype.kind == "f":
+        return np.ascontiguousarray(t)
+    raise ValueError(
+        f"Loader: t has shape {t.shape} and type {t.dtype}; expected class numbers as integers (N,), or "
+        "targets as floats (N, K): t.astype('int64') makes the one, "
+        "t.reshape(len(t), -1).astype('float32') the other"
+    )
+
+
+def checked_size(x: npt.NDArray[Any], t: npt.NDArray[Any]) -> int:
+    if x.ndim == 0 or len(x) != len(t):
+        raise ValueError(
+            f"Loader: x has shape {x.shape} but t has shape {t.shape}; "
+            "both need one entry per sample on their first axis"
+        )
+    if x.size == 0 or t.size == 0:
+        raise ValueError(f"Loader: nothing to load, x has shape {x.shape} and t {t.shape}; pass at least one sample")
+    return len(x)
+
+
+def checked_scale(scale: Any, dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    if dtype.kind not in "fiub" or (scale is None and dtype.kind != "f" and dtype != np.uint8):
+        raise ValueError(
+            f"Loader: x is {dtype}; expected uint8 or floats, or other integers together with scale=(a, b), "
+            "which makes x * a + b"
+        )
+    if scale is None:
+        return None
+    try:
+        a, b = (float(number) for number in scale)
+    except (TypeError, ValueError):
+        a = b = np.nan
+    if not (np.isfinite(a) and np.isfinite(b)):
+        raise ValueError(f"Loader: scale is {scale!r}; give two numbers (a, b), which make x * a + b, or None")
+    return a, b
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name of a float type given as its name or as the type object of any library."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
+    name = name.rpartition(".")[2]
+    if name not in backend.DTYPES:
+        raise ValueError(f"Loader: dtype is {dtype!r}; choose from {', '.join(backend.DTYPES)}, or None")
+    return name
+
+
+def host_dtype(stored: np.dtype[Any], xp: Any, dtype: Any) -> np.dtype[Any]:
+    """Type in which samples leave the host to become `dtype`: no wider than need be, known to `xp`."""
+    if stored.name in ("float16", "float64") and getattr(xp, stored.name, None) == dtype:
+        return stored.newbyteorder("=")
+    return np.dtype(np.uint8 if stored == np.uint8 else np.float32)

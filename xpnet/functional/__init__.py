@@ -1,0 +1,94 @@
+"""Operations as pairs of pure functions: ``y, ctx = op_forward(...)`` and ``gradients = op_backward(dy, ctx)``.
+
+``ctx`` is a NamedTuple of what backward needs. No function changes its arguments.
+"""
+
+from xpnet.functional.activation import (
+    ActivationCtx,
+    SoftmaxCtx,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    softmax_backward,
+    softmax_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from xpnet.functional.conv import (
+    Conv2DCtx,
+    col2im,
+    conv2d_backward,
+    conv2d_forward,
+    im2col,
+)
+from xpnet.functional.dropout import (
+    DropoutCtx,
+    dropout_backward,
+    dropout_forward,
+)
+from xpnet.functional.linear import (
+    FlattenCtx,
+    LinearCtx,
+    flatten_backward,
+    flatten_forward,
+    linear_backward,
+    linear_forward,
+)
+from xpnet.functional.loss import (
+    MeanSquaredErrorCtx,
+    SoftmaxCrossEntropyCtx,
+    mean_squared_error_backward,
+    mean_squared_error_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+from xpnet.functional.norm import (
+    BatchNormCtx,
+    batch_norm_backward,
+    batch_norm_forward,
+)
+from xpnet.functional.pool import (
+    Pool2DCtx,
+    pool2d_backward,
+    pool2d_forward,
+)
+
+__all__ = [
+    "ActivationCtx",
+    "BatchNormCtx",
+    "Conv2DCtx",
+    "DropoutCtx",
+    "FlattenCtx",
+    "LinearCtx",
+    "MeanSquaredErrorCtx",
+    "Pool2DCtx",
+    "SoftmaxCrossEntropyCtx",
+    "SoftmaxCtx",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "col2im",
+    "conv2d_backward",
+    "conv2d_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "flatten_backward",
+    "flatten_forward",
+    "im2col",
+    "linear_backward",
+    "linear_forward",
+    "mean_squared_error_backward",
+    "mean_squared_error_forward",
+    "pool2d_backward",
+    "pool2d_forward",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax_backward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "softmax_forward",
+    "tanh_backward",
+    "tanh_forward",
+]

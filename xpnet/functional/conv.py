@@ -1,0 +1,267 @@
+"""Convolution of images (cross-correlation, as in every CNN), and im2col and col2im as in the book."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from xpnet.backend import Array, array_namespace, device_of
+from xpnet.errors import ArgumentError, OperationError, ShapeError
+from xpnet.functional.checks import check_arrays, check_gradient, check_images
+from xpnet.kernels import find
+from xpnet.kernels.agnostic.conv import gather_columns, scatter_columns
+from xpnet.kernels.geometry import Padding, Window, make_window
+from xpnet.kernels.layout import batch_first, batch_innermost
+
+__all__ = ["Conv2DCtx", "col2im", "conv2d_backward", "conv2d_forward", "im2col"]
+
+
+class Conv2DCtx(NamedTuple):
+    """Kept for backward: the input and the weights themselves, nothing new (the columns are gathered anew)."""
+
+    x: Array  # (N, C, H, W)
+    W: Array  # (F, C/groups, KH, KW)
+    has_bias: bool
+    window: Window
+    groups: int
+
+
+def conv2d_forward(
+    x: Array,
+    W: Array,
+    b: Array | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> tuple[Array, Conv2DCtx]:
+    r"""Slide F kernels over a batch of images.
+
+    .. math:: y_{n,f,p,q} = b_f + \sum_{c,i,j} W_{f,c,i,j}\, x_{n,\,c,\;ps - t + id,\;qs - l + jd}
+
+    with stride s, dilation d, and padding t above and l to the left; pixels outside are zero.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W), float
+    W : array (F, C / groups, KH, KW), the type of `x`
+    b : array (F,), optional
+    stride : int or (int, int), default 1
+    padding : int, (ph, pw), ((top, bottom), (left, right)), "valid", "same" or "full", default 0
+        ``"same"`` gives ``ceil(H / stride)`` rows, the odd row of padding at the bottom;
+        ``"full"`` lets every window count that touches the image.
+    dilation : int or (int, int), default 1
+    groups : int, default 1
+        Split the channels into groups that do not see each other; with ``groups=C``, depthwise.
+
+    Returns
+    -------
+    y : array (N, F, OH, OW), the type of `x`
+        ``OH = floor((H + top + bottom - dilation*(KH - 1) - 1) / stride) + 1``, OW alike.
+        In memory the batch is the innermost axis.
+    ctx : Conv2DCtx
+
+    Raises
+    ------
+    ShapeError
+        If channels, filters and groups do not fit, the batch is empty or the output would be.
+    ArgumentError
+        If stride, padding, dilation or groups have a value that cannot be used.
+    DTypeError, ArrayMismatchError
+        If an argument is no float array, or they differ in library, device or float type.
+
+    References
+    ----------
+    Saito, *Deep Learning from Scratch* (2016), ch. 7; LeCun et al., *Gradient-based learning applied to
+    document recognition* (1998); Yu and Koltun on dilation, arXiv:1511.07122.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import conv2d_forward
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> W = np.arange(4.0).reshape(1, 1, 2, 2)
+    >>> y, ctx = conv2d_forward(x, W)
+    >>> y[0, 0]
+    array([[19., 25.],
+           [37., 43.]])
+    """
+    xp = check_arrays("conv2d", x=x, W=W, b=b)
+    check_images("conv2d", x)
+    groups = _check_weights(x, W, b, groups)
+    window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
+    y = find("conv2d_forward", xp)(x, W, b, window, groups)
+    return y, Conv2DCtx(x, W, b is not None, window, groups)
+
+
+def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
+    """Return the gradients of a convolution.
+
+    ``db`` sums dy over batch and pixels, ``dW`` correlates x with dy, and ``dx`` convolves dy with the
+    flipped kernels.
+
+    Parameters
+    ----------
+    dy : array (N, F, OH, OW)
+        Gradient of the loss with respect to y; not changed.
+    ctx : Conv2DCtx
+        From `conv2d_forward`.
+    need_dx : bool, default True
+        False leaves dx out; the first layer of a network never needs it.
+
+    Returns
+    -------
+    dx : array (N, C, H, W), or None
+    dW : array (F, C / groups, KH, KW)
+    db : array (F,), or None if there was no bias
+
+    Raises
+    ------
+    ShapeError
+        If dy has not the shape of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import conv2d_backward, conv2d_forward
+    >>> y, ctx = conv2d_forward(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)), np.zeros(1))
+    >>> dx, dW, db = conv2d_backward(np.ones_like(y), ctx)
+    >>> dx[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
+    xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
+    backward = find("conv2d_backward", xp)
+    return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
+
+
+def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
+    C, shapes = x.shape[1], f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
+    if len(W.shape) != 4 or 0 in W.shape:
+        raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes}")
+    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
+        raise ArgumentError("conv2d", f"groups must be a positive int, got {groups!r}")
+    groups = int(groups)
+    if C % groups or W.shape[0] % groups:
+        raise ShapeError(
+            "conv2d",
+            f"groups={groups} must divide the {C} channels of x and the {W.shape[0]} filters of W; {shapes}",
+        )
+    if W.shape[1] * groups != C:
+        expects = f"{W.shape[1]}" if groups == 1 else f"{W.shape[1]} * groups = {W.shape[1] * groups}"
+        raise ShapeError("conv2d", f"x has {C} channels but W expects {expects} ({shapes})")
+    if b is not None and tuple(b.shape) != (W.shape[0],):
+        raise ShapeError("conv2d", f"b must have shape (F,) = ({W.shape[0]},), got {tuple(b.shape)}; {shapes}")
+    return groups
+
+
+def im2col(
+    x: Array,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Unfold images so that a convolution becomes one matrix product.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W)
+    kernel_size, stride, padding, dilation
+        As for `conv2d_forward`.
+
+    Returns
+    -------
+    col : array (N*OH*OW, C*KH*KW), the type of `x`
+        One row per output pixel, in the order (n, oh, ow); columns in the order (c, kh, kw).
+        It holds every pixel KH*KW times: `conv2d_forward` does the same in blocks instead.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If `x` is no batch of images or the window does not fit it.
+
+    References
+    ----------
+    Saito, *Deep Learning from Scratch* (2016), section 7.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import im2col
+    >>> im2col(np.ones((10, 3, 7, 7)), 5).shape
+    (90, 75)
+    """
+    xp = _namespace("im2col", x)
+    check_images("im2col", x)
+    window = make_window("im2col", x.shape[2:], kernel_size, stride, padding, dilation)
+    (N, C), (KH, KW), (OH, OW) = x.shape[:2], window.kernel, window.output
+    col = xp.empty((C, KH, KW, OH, OW, N), dtype=x.dtype, device=device_of(x))
+    gather_columns(col, batch_innermost(xp, x), window, slice(0, OH), slice(0, OW))
+    return xp.reshape(xp.permute_dims(col, (5, 3, 4, 0, 1, 2)), (N * OH * OW, C * KH * KW))
+
+
+def col2im(
+    col: Array,
+    x_shape: Sequence[int],
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Add columns back to the pixels that `im2col` took them from; pixels that overlap are summed.
+
+    It is the transpose of `im2col` (its backward pass), not its inverse.
+
+    Parameters
+    ----------
+    col : array (N*OH*OW, C*KH*KW)
+    x_shape : (N, C, H, W)
+    kernel_size, stride, padding, dilation
+        As given to `im2col`.
+
+    Returns
+    -------
+    x : array (N, C, H, W), the type of `col`
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        If `col` does not fit `x_shape` and the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import col2im
+    >>> col2im(np.ones((4, 4)), (1, 1, 3, 3), 2)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    xp = _namespace("col2im", col)
+    if len(x_shape) != 4 or min(x_shape) < 1:
+        raise ShapeError("col2im", f"x_shape must be (N, C, H, W), all at least 1, got {tuple(x_shape)}")
+    N, C, H, W_ = (int(n) for n in x_shape)
+    window = make_window("col2im", (H, W_), kernel_size, stride, padding, dilation)
+    (KH, KW), (OH, OW) = window.kernel, window.output
+    expected = (N * OH * OW, C * math.prod(window.kernel))
+    if tuple(col.shape) != expected:
+        raise ShapeError(
+            "col2im",
+            f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for x_shape={(N, C, H, W_)}, got {tuple(col.shape)}",
+        )
+    x = xp.zeros((C, H, W_, N), dtype=col.dtype, device=device_of(col))
+    inner = xp.permute_dims(xp.reshape(col, (N, OH, OW, C, KH, KW)), (3, 4, 5, 1, 2, 0))
+    scatter_columns(x, inner, window, slice(0, OH), slice(0, OW))
+    return batch_first(xp, x)
+
+
+def _namespace(operation: str, x: Array) -> Any:
+    try:
+        return array_namespace(x)
+    except OperationError as error:
+        error.operation = operation
+        raise

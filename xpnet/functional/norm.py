@@ -1,0 +1,170 @@
+"""Batch normalisation of images (per channel) and of features (per column)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from xpnet.backend import Array, device_of, wide_dtype
+from xpnet.errors import ArgumentError, ShapeError
+from xpnet.functional.checks import check_arrays, check_gradient
+from xpnet.kernels import find
+
+__all__ = ["BatchNormCtx", "batch_norm_backward", "batch_norm_forward"]
+
+
+class BatchNormCtx(NamedTuple):
+    """Kept for backward: the input itself and two numbers a channel (in at least float32)."""
+
+    x: Array  # (N, C) or (N, C, H, W)
+    gamma: Array | None
+    has_beta: bool
+    mean: Array  # (C,)
+    inv_std: Array  # (C,)
+    train: bool
+
+
+def batch_norm_forward(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    train: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, BatchNormCtx, Array, Array]:
+    r"""Normalise each channel to mean 0 and variance 1, then scale by gamma and shift by beta.
+
+    .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    In training, mean and (biased) variance are those of the batch over all axes but the channel's; in
+    inference, the running ones. ``running = (1 - momentum) * running + momentum * batch``, where the
+    running variance takes the unbiased estimate of the batch.
+
+    Parameters
+    ----------
+    x : array (N, C) or (N, C, H, W), float
+    gamma, beta : array (C,), the type of `x`, or None
+        None leaves out the scale or the shift.
+    running_mean, running_var : array (C,)
+        Not changed; of the type of `x`, or float32 for the half types.
+    train : bool
+    momentum : float, default 0.1
+        Weight of the new batch in the running statistics.
+    eps : float, default 1e-5
+
+    Returns
+    -------
+    y : array, shape and type of `x`
+    ctx : BatchNormCtx
+    running_mean, running_var : array (C,)
+        New arrays in training; the given ones in inference.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit, or a training batch has just one value per channel.
+    ArgumentError
+        If momentum or eps is out of range.
+    DTypeError, ArrayMismatchError
+        If an argument is no float array, or they differ in library, device or float type.
+
+    References
+    ----------
+    Ioffe and Szegedy, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import batch_norm_forward
+    >>> x = np.array([[1.0], [3.0]])
+    >>> y, ctx, mean, var = batch_norm_forward(x, None, None, np.zeros(1), np.ones(1), train=True, eps=1e-12)
+    >>> y
+    array([[-1.],
+           [ 1.]])
+    >>> mean, var
+    (array([0.2]), array([1.1]))
+    """
+    xp = check_arrays("batch_norm", x=x, gamma=gamma, beta=beta)
+    _check_shapes(xp, x, gamma, beta, running_mean, running_var)
+    if not 0.0 <= momentum <= 1.0:
+        raise ArgumentError("batch_norm", f"momentum must be between 0 and 1, got {momentum!r}")
+    if not eps > 0.0:
+        raise ArgumentError("batch_norm", f"eps must be above 0, got {eps!r}")
+    if train and math.prod(x.shape) == x.shape[1]:
+        raise ShapeError(
+            "batch_norm",
+            f"one value per channel has no variance (x.shape={tuple(x.shape)}); train with a larger batch",
+        )
+    mean, var = (None, None) if train else (running_mean, running_var)
+    y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps)
+    ctx = BatchNormCtx(x, gamma, beta is not None, mean, inv_std, train)
+    if not train:
+        return y, ctx, running_mean, running_var
+    count = math.prod(x.shape) // x.shape[1]
+    unbiased = var * (count / (count - 1))
+    running_mean = (1.0 - momentum) * running_mean + momentum * mean
+    running_var = (1.0 - momentum) * running_var + momentum * unbiased
+    return y, ctx, running_mean, running_var
+
+
+def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | None, Array | None]:
+    r"""Return the gradients of batch normalisation.
+
+    .. math::
+        d\gamma = \sum dy\,\hat x, \quad d\beta = \sum dy, \quad
+        dx = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} (dy - d\beta / L - \hat x\, d\gamma / L)
+
+    with L values a channel; after an inference forward the statistics are constants and the last two
+    terms of dx vanish.
+
+    Parameters
+    ----------
+    dy : array, shape of y
+        Not changed.
+    ctx : BatchNormCtx
+
+    Returns
+    -------
+    dx : array, shape of x
+    dgamma, dbeta : array (C,), or None where there was none
+
+    Raises
+    ------
+    ShapeError
+        If dy has not the shape of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import batch_norm_backward, batch_norm_forward
+    >>> x = np.array([[1.0], [3.0]])
+    >>> y, ctx, *_ = batch_norm_forward(x, np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), train=True)
+    >>> dx, dgamma, dbeta = batch_norm_backward(np.array([[1.0], [1.0]]), ctx)
+    >>> dx, dbeta
+    (array([[0.],
+           [0.]]), array([2.]))
+    """
+    xp = check_gradient("batch_norm_backward", dy, ctx.x, tuple(ctx.x.shape))
+    backward = find("batch_norm_backward", xp)
+    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.gamma, ctx.mean, ctx.inv_std, ctx.train)
+    return dx, None if ctx.gamma is None else dgamma, dbeta if ctx.has_beta else None
+
+
+def _check_shapes(
+    xp: Any, x: Array, gamma: Array | None, beta: Array | None, running_mean: Array, running_var: Array
+) -> None:
+    if len(x.shape) not in (2, 4) or 0 in x.shape:
+        raise ShapeError("batch_norm", f"x must be (N, C) or (N, C, H, W), none empty, got shape {tuple(x.shape)}")
+    C = x.shape[1]
+    named = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+    for name, a in named.items():
+        if a is not None and tuple(a.shape) != (C,):
+            raise ShapeError(
+                "batch_norm",
+                f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",
+            )
+    wide = xp.empty((0,), dtype=wide_dtype(xp, x.dtype), device=device_of(x))
+    check_arrays("batch_norm", statistics=wide, running_mean=running_mean, running_var=running_var)

@@ -1,0 +1,192 @@
+"""Initial values of weights: the same numbers for the same seed on every backend.
+
+Each function here returns an initialiser; layers call it with a generator, a shape and the fans. The
+numbers are drawn on the host in float64 and rounded to the model's float type, so that models of
+different backends or float types start from the same point.
+
+>>> from xpnet import init
+>>> from xpnet.layers import Dense
+>>> layer = Dense(10, init=init.normal(0.01))
+>>> layer = Dense(10, init="he_normal")  # by name, with its defaults
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "Fans",
+    "Initializer",
+    "by_name",
+    "constant",
+    "draw",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "normal",
+    "ones",
+    "truncated_normal",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+Shape = tuple[int, ...]
+
+
+class Fans(NamedTuple):
+    """How many inputs a unit sees, and how many units see an input (kernel positions counted)."""
+
+    fan_in: int
+    fan_out: int
+
+
+Initializer = Callable[[np.random.Generator, Shape, Fans], np.ndarray]
+
+
+def draw(init: Initializer, rng: np.random.Generator, shape: Shape, fans: Fans, dtype: str = "float32") -> np.ndarray:
+    """Draw initial values and round them to float32, or keep them in float64 for a model of that type."""
+    values = np.asarray(init(rng, shape, fans), dtype=np.float64)
+    if values.shape != shape:
+        raise ValueError(f"the initialiser returned shape {values.shape} where {shape} was asked for")
+    return values if dtype == "float64" else values.astype(np.float32)
+
+
+def constant(value: float) -> Initializer:
+    """Every element is `value`."""
+    return lambda rng, shape, fans: np.full(shape, float(value))
+
+
+def zeros() -> Initializer:
+    """Every element is 0: for biases."""
+    return constant(0.0)
+
+
+def ones() -> Initializer:
+    """Every element is 1: for the scales of normalisation."""
+    return constant(1.0)
+
+
+def normal(std: float = 0.01, mean: float = 0.0) -> Initializer:
+    """Normal distribution; the book's ``weight_init_std`` is `std`.
+
+    Parameters
+    ----------
+    std : float, default 0.01
+    mean : float, default 0
+
+    Raises
+    ------
+    ValueError
+        If std is negative.
+
+    Examples
+    --------
+    >>> from xpnet import init
+    >>> from xpnet.random import generator
+    >>> init.normal(0.01)(generator(0), (2, 3), init.Fans(2, 3)).shape
+    (2, 3)
+    """
+    _check_not_negative("normal", "std", std)
+    return lambda rng, shape, fans: mean + std * rng.standard_normal(shape)
+
+
+def truncated_normal(std: float = 0.01, mean: float = 0.0, bound: float = 2.0) -> Initializer:
+    """Normal distribution without what lies more than `bound` standard deviations off the mean.
+
+    Values outside are drawn again, so the standard deviation of what remains is a little below `std`
+    (0.880 of it at bound 2).
+
+    Raises
+    ------
+    ValueError
+        If std is negative or bound is below 0.5 (where redrawing would take for ever).
+    """
+    _check_not_negative("truncated_normal", "std", std)
+    if not bound >= 0.5:
+        raise ValueError(f"init.truncated_normal: bound must be at least 0.5 standard deviations, got {bound!r}")
+
+    def draw(rng: np.random.Generator, shape: Shape, fans: Fans) -> np.ndarray:
+        z = rng.standard_normal(shape)
+        while (outside := np.abs(z) > bound).any():
+            z[outside] = rng.standard_normal(int(outside.sum()))
+        return mean + std * z
+
+    return draw
+
+
+def uniform(low: float = -0.05, high: float = 0.05) -> Initializer:
+    """Uniform distribution between `low` and `high`.
+
+    Raises
+    ------
+    ValueError
+        If low is above high.
+    """
+    if not low <= high:
+        raise ValueError(f"init.uniform: low must not be above high, got {low!r} and {high!r}")
+    return lambda rng, shape, fans: rng.uniform(low, high, shape)
+
+
+def he_normal() -> Initializer:
+    """Normal with std = sqrt(2 / fan_in): keeps the variance through relu (He et al., arXiv:1502.01852)."""
+    return lambda rng, shape, fans: math.sqrt(2.0 / fans.fan_in) * rng.standard_normal(shape)
+
+
+def he_uniform() -> Initializer:
+    """Uniform on +-sqrt(6 / fan_in), of the same variance as `he_normal`."""
+    return lambda rng, shape, fans: math.sqrt(6.0 / fans.fan_in) * rng.uniform(-1.0, 1.0, shape)
+
+
+def glorot_normal() -> Initializer:
+    """Normal with std = sqrt(2 / (fan_in + fan_out)): for sigmoid and tanh (Glorot and Bengio, 2010)."""
+    return lambda rng, shape, fans: math.sqrt(2.0 / sum(fans)) * rng.standard_normal(shape)
+
+
+def glorot_uniform() -> Initializer:
+    """Uniform on +-sqrt(6 / (fan_in + fan_out)), of the same variance as `glorot_normal`."""
+    return lambda rng, shape, fans: math.sqrt(6.0 / sum(fans)) * rng.uniform(-1.0, 1.0, shape)
+
+
+xavier_normal = glorot_normal
+xavier_uniform = glorot_uniform
+
+_NAMES: dict[str, Callable[[], Initializer]] = {
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "he_normal": he_normal,
+    "he_uniform": he_uniform,
+    "normal": normal,
+    "ones": ones,
+    "truncated_normal": truncated_normal,
+    "uniform": uniform,
+    "xavier_normal": xavier_normal,
+    "xavier_uniform": xavier_uniform,
+    "zeros": zeros,
+}
+
+
+def by_name(name: str | Initializer) -> Initializer:
+    """Return the initialiser of that name with its defaults; an initialiser passes through.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if callable(name):
+        return name
+    if name not in _NAMES:
+        raise ValueError(f"init: no initialiser {name!r}; there are {', '.join(_NAMES)}")
+    return _NAMES[name]()
+
+
+def _check_not_negative(function: str, argument: str, value: float) -> None:
+    if not value >= 0.0:
+        raise ValueError(f"init.{function}: {argument} must not be negative, got {value!r}")

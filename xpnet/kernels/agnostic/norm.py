@@ -1,0 +1,76 @@
+"""Batch normalisation over rows of a (C, L) matrix: one row per channel, contiguous in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnet.backend import Array, array_namespace, wide_dtype
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.table import register
+
+__all__ = ["batch_norm_backward", "batch_norm_forward"]
+
+
+def _rows(xp: Any, x: Array) -> Array:
+    """Return x (N, C, ...) as (C, L) in at least float32."""
+    inner = batch_innermost(xp, x)
+    wide = xp.astype(inner, wide_dtype(xp, x.dtype), copy=False)
+    return xp.reshape(wide, (wide.shape[0], math.prod(wide.shape[1:])))
+
+
+def _images(xp: Any, rows: Array, like: Array) -> Array:
+    """Return rows (C, L) as (N, C, ...) in the shape and type of `like`."""
+    shape = tuple(like.shape)
+    return batch_first(xp, xp.reshape(xp.astype(rows, like.dtype, copy=False), (*shape[1:], shape[0])))
+
+
+@register("agnostic", "batch_norm_forward")
+def batch_norm_forward(
+    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """Normalise each channel by the given statistics, or by the batch's where they are None.
+
+    Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
+    """
+    xp = array_namespace(x)
+    rows = _rows(xp, x)
+    if mean is None or var is None:
+        mean = xp.mean(rows, axis=1)
+        centred = rows - mean[:, None]
+        var = xp.mean(centred * centred, axis=1)
+    else:
+        centred = rows - mean[:, None]
+    inv_std = 1.0 / xp.sqrt(var + eps)
+    scale = inv_std if gamma is None else inv_std * xp.astype(gamma, inv_std.dtype, copy=False)
+    centred *= scale[:, None]
+    if beta is not None:
+        centred += xp.astype(beta, inv_std.dtype, copy=False)[:, None]
+    return _images(xp, centred, x), mean, var, inv_std
+
+
+@register("agnostic", "batch_norm_backward")
+def batch_norm_backward(
+    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    xp = array_namespace(dy)
+    dy_rows = _rows(xp, dy)
+    xhat = (_rows(xp, x) - mean[:, None]) * inv_std[:, None]
+    dgamma = xp.sum(dy_rows * xhat, axis=1)
+    dbeta = xp.sum(dy_rows, axis=1)
+    scale = inv_std if gamma is None else inv_std * xp.astype(gamma, inv_std.dtype, copy=False)
+    if train:
+        L = dy_rows.shape[1]
+        xhat *= (dgamma / -L)[:, None]
+        xhat -= (dbeta / L)[:, None]
+        xhat += dy_rows
+        xhat *= scale[:, None]
+        dx = xhat
+    else:
+        dx = dy_rows * scale[:, None]
+    return (
+        _images(xp, dx, x),
+        xp.astype(dgamma, dy.dtype, copy=False),
+        xp.astype(dbeta, dy.dtype, copy=False),
+    )

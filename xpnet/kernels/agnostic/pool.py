@@ -1,0 +1,70 @@
+"""Pooling by comparing or adding the slices that the taps of the window see, batch-innermost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet.backend import Array, array_namespace, device_of
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.table import register
+
+__all__ = ["pool2d_backward", "pool2d_forward"]
+
+
+@register("agnostic", "pool2d_forward")
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
+    xp = array_namespace(x)
+    inner = batch_innermost(xp, x)
+    C, _, _, N = inner.shape
+    start = -float("inf") if mode == "max" else 0.0
+    y = None
+    for tap in window.taps():
+        piece = inner[:, tap.in_rows, tap.in_columns, :]
+        r, c = tap.out_rows, tap.out_columns
+        if y is None and (r.stop - r.start, c.stop - c.start) == window.output:
+            y = xp.asarray(piece, copy=True)
+            continue
+        if y is None:
+            y = xp.full((C, *window.output, N), start, dtype=x.dtype, device=device_of(x))
+        if mode == "max":
+            y[:, r, c, :] = xp.maximum(y[:, r, c, :], piece)
+        else:
+            y[:, r, c, :] += piece
+    if mode == "average":
+        y *= _weights(xp, window, count_include_pad, x)
+    return batch_first(xp, y)
+
+
+@register("agnostic", "pool2d_backward")
+def pool2d_backward(dy: Array, x: Array, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+    """Return dx: the first maximum of a window gets all of its gradient, an average shares it."""
+    xp = array_namespace(dy)
+    dy_inner = batch_innermost(xp, dy)
+    dx = xp.zeros((dy_inner.shape[0], *window.input, dy_inner.shape[3]), dtype=dy.dtype, device=device_of(dy))
+    if mode == "average":
+        share = dy_inner * _weights(xp, window, count_include_pad, dy)
+        for tap in window.taps():
+            dx[:, tap.in_rows, tap.in_columns, :] += share[:, tap.out_rows, tap.out_columns, :]
+        return batch_first(xp, dx)
+
+    x_inner, y_inner = batch_innermost(xp, x), batch_innermost(xp, y)
+    free = xp.full(tuple(y_inner.shape), True, dtype=xp.bool, device=device_of(dy))  # no maximum found yet
+    for tap in window.taps():
+        r, c = tap.out_rows, tap.out_columns
+        is_first = x_inner[:, tap.in_rows, tap.in_columns, :] == y_inner[:, r, c, :]
+        is_first &= free[:, r, c, :]
+        free[:, r, c, :] ^= is_first
+        dx[:, tap.in_rows, tap.in_columns, :] += dy_inner[:, r, c, :] * xp.astype(is_first, dy.dtype)
+    return batch_first(xp, dx)
+
+
+def _weights(xp: Any, window: Window, count_include_pad: bool, like: Array) -> Array | float:
+    """One over the number of pixels averaged: a number, or (1, OH, OW, 1) where windows overhang."""
+    KH, KW = window.kernel
+    if count_include_pad or window.padding == ((0, 0), (0, 0)):
+        return 1.0 / (KH * KW)
+    rows, columns = window.tap_counts(0), window.tap_counts(1)
+    table = [[1.0 / (r * c) for c in columns] for r in rows]
+    return xp.reshape(xp.asarray(table, dtype=like.dtype, device=device_of(like)), (1, *window.output, 1))

@@ -1,0 +1,182 @@
+"""Static geometry of a window that slides over an image: kernel, stride, padding, dilation, output size.
+
+Everything here is plain Python integers; no array is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from xpnet.errors import ArgumentError, ShapeError
+
+__all__ = ["Padding", "Pair", "Tap", "Window", "make_window", "output_size", "pair", "resolve_padding"]
+
+Pair = tuple[int, int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+PADDING_FORMS = "an int, (ph, pw), ((top, bottom), (left, right)), 'valid', 'same' or 'full'"
+
+
+class Window(NamedTuple):
+    """Where a kernel of size ``kernel`` lands on an image of size ``input``.
+
+    Tap ``(i, j)`` of output pixel ``(oh, ow)`` reads the input at row
+    ``oh*stride[0] - padding[0][0] + i*dilation[0]`` (columns alike).
+    """
+
+    input: Pair  # (H, W)
+    output: Pair  # (OH, OW)
+    kernel: Pair  # (KH, KW)
+    stride: Pair
+    padding: tuple[Pair, Pair]  # ((top, bottom), (left, right))
+    dilation: Pair
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every output pixel reads just the input pixel at its own place."""
+        return self.kernel == (1, 1) and self.stride == (1, 1) and self.input == self.output
+
+    def taps(self, rows: slice | None = None, columns: slice | None = None) -> Iterator[Tap]:
+        """Yield the taps ``(i, j)`` of the kernel with the pixels they pair, for a block of the output.
+
+        Pixels that fall into the padding are left out, so nobody needs a padded copy of the image.
+        """
+        r = rows or slice(0, self.output[0])
+        c = columns or slice(0, self.output[1])
+        across = [self._along(1, j, c) for j in range(self.kernel[1])]
+        for i in range(self.kernel[0]):
+            out_rows, in_rows = self._along(0, i, r)
+            for j, (out_columns, in_columns) in enumerate(across):
+                yield Tap(i, j, out_rows, out_columns, in_rows, in_columns)
+
+    def _along(self, axis: int, tap: int, block: slice) -> tuple[slice, slice]:
+        """Return the outputs of `block` (counted from its start) whose `tap` is inside, and what it reads."""
+        step, size = self.stride[axis], self.input[axis]
+        offset = tap * self.dilation[axis] - self.padding[axis][0]
+        first = max(block.start, -(offset // step))
+        last = min(block.stop, (size - 1 - offset) // step + 1)
+        if last <= first:
+            return slice(0, 0), slice(0, 0)
+        start = first * step + offset
+        stop = (last - 1) * step + offset + 1
+        return slice(first - block.start, last - block.start), slice(start, stop, step)
+
+    def tap_counts(self, axis: int) -> list[int]:
+        """Return, for each output along an axis, how many taps land on the image and not on padding."""
+        counts = [0] * self.output[axis]
+        for tap in range(self.kernel[axis]):
+            inside, _ = self._along(axis, tap, slice(0, self.output[axis]))
+            for o in range(inside.start, inside.stop):
+                counts[o] += 1
+        return counts
+
+
+class Tap(NamedTuple):
+    """One element of the kernel: which outputs of a block it serves, and the inputs it reads for them."""
+
+    i: int
+    j: int
+    out_rows: slice
+    out_columns: slice
+    in_rows: slice
+    in_columns: slice
+
+
+def pair(operation: str, name: str, value: Any, minimum: int = 1) -> Pair:
+    """Turn an int or a pair of ints into a pair, refusing anything else."""
+    values = (value, value) if _is_int(value) else value
+    if not (isinstance(values, Sequence) and len(values) == 2 and all(_is_int(v) for v in values)):
+        raise ArgumentError(operation, f"{name} must be an int or a pair of ints, got {value!r}")
+    if min(values) < minimum:
+        raise ArgumentError(operation, f"{name} must be at least {minimum}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def _is_int(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def resolve_padding(
+    operation: str, padding: Padding, size: Pair, kernel: Pair, stride: Pair, dilation: Pair
+) -> tuple[Pair, Pair]:
+    """Turn any accepted form of padding into ``((top, bottom), (left, right))``.
+
+    ``"valid"`` is none; ``"same"`` gives ``ceil(size / stride)`` outputs, an odd row going to the
+    bottom and an odd column to the right; ``"full"`` lets every window that touches the image count.
+    """
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "full":
+            return (extent[0] - 1, extent[0] - 1), (extent[1] - 1, extent[1] - 1)
+        if padding == "same":
+            top_left = []
+            for n, e, s in zip(size, extent, stride, strict=True):
+                total = max((-(-n // s) - 1) * s + e - n, 0)
+                top_left.append((total // 2, total - total // 2))
+            return top_left[0], top_left[1]
+        raise ArgumentError(operation, f"padding must be {PADDING_FORMS}, got {padding!r}")
+    if isinstance(padding, Sequence) and len(padding) == 2 and all(isinstance(p, Sequence) for p in padding):
+        rows = pair(operation, "padding", padding[0], minimum=0)
+        columns = pair(operation, "padding", padding[1], minimum=0)
+        return rows, columns
+    try:
+        ph, pw = pair(operation, "padding", padding, minimum=0)
+    except ArgumentError as error:
+        if "at least" in error.detail:
+            raise
+        raise ArgumentError(operation, f"padding must be {PADDING_FORMS}, got {padding!r}") from None
+    return (ph, ph), (pw, pw)
+
+
+def output_size(
+    operation: str,
+    axis: str,
+    size: int,
+    kernel: int,
+    stride: int = 1,
+    padding: Pair = (0, 0),
+    dilation: int = 1,
+) -> int:
+    """floor((size + padding - dilation*(kernel-1) - 1) / stride + 1), refused with its arithmetic if below 1."""
+    room = size + sum(padding) - dilation * (kernel - 1) - 1
+    out = room // stride + 1
+    if out < 1:
+        raise ShapeError(
+            operation,
+            f"the output would have {out} {axis}: "
+            f"floor(({size} + {padding[0]} + {padding[1]} - {dilation}*({kernel}-1) - 1) / {stride}) + 1 = {out}; "
+            "use a larger image, more padding, or a smaller kernel or dilation",
+        )
+    return out
+
+
+def make_window(
+    operation: str,
+    size: Sequence[int],
+    kernel_size: Any,
+    stride: Any = 1,
+    padding: Padding = 0,
+    dilation: Any = 1,
+) -> Window:
+    """Check the settings of a sliding window against an image of size ``(H, W)``.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting has a form or value that cannot be used.
+    ShapeError
+        If the output would be empty.
+    """
+    H, W = int(size[0]), int(size[1])
+    kernel = pair(operation, "kernel_size", kernel_size)
+    strides = pair(operation, "stride", stride)
+    dilations = pair(operation, "dilation", dilation)
+    pads = resolve_padding(operation, padding, (H, W), kernel, strides, dilations)
+    output = (
+        output_size(operation, "rows", H, kernel[0], strides[0], pads[0], dilations[0]),
+        output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1]),
+    )
+    return Window((H, W), output, kernel, strides, pads, dilations)

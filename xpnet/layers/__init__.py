@@ -1,0 +1,29 @@
+"""Layers with the book's face: ``forward(x, train)`` and ``backward(dy)`` around the functional pairs."""
+
+from xpnet.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from xpnet.layers.base import Layer
+from xpnet.layers.containers import Residual, Sequential
+from xpnet.layers.conv import Conv2D
+from xpnet.layers.dropout import Dropout
+from xpnet.layers.linear import Dense, Flatten
+from xpnet.layers.norm import BatchNorm
+from xpnet.layers.parameter import Parameter
+from xpnet.layers.pool import Pool2D
+
+__all__ = [
+    "Activation",
+    "BatchNorm",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Parameter",
+    "Pool2D",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

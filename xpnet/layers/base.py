@@ -1,0 +1,401 @@
+"""The layer: parameters, a forward and a backward, and what every layer and model can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xpnet import backend
+from xpnet.backend import Array
+from xpnet.errors import ShapeError, StateError
+from xpnet.layers import state
+from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
+from xpnet.layers.summary import Keeps, Summary, Tensor, Trace, summarize
+from xpnet.random import generator
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Layer", "Shape"]
+
+Shape = tuple[int, ...]
+
+MAX_PENDING = 256  # forwards in training mode without a backward; more is a leak, not a network
+
+
+class Layer:
+    """Base of all layers and models.
+
+    A subclass gives `output_shape`, `_forward` and `_backward`, and `_parameter_specs` if it has
+    parameters. Attributes that are `Parameter` are found as its parameters, attributes that are `Layer`
+    as its children, and the arrays named by `_buffer_specs` as its buffers.
+
+    ::
+
+        y = layer.forward(x, train=True)    # keeps what backward needs only when train is true
+        dx = layer.backward(dy)             # uses and drops it, adds to the gradients of the parameters
+
+    ``layer(x)`` and ``layer.predict(x)`` are inference: ``forward(x, train=False)``.
+    """
+
+    def __init__(self) -> None:
+        self.input_shape: Shape | None = None  # without the batch; set by build
+        self._pending: list[Any] = []  # contexts of forwards whose backward is still to come
+        self._store: ParameterStore | None = None
+
+    # --- what a subclass gives ---------------------------------------------------------------------
+
+    def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
+        """Return what parameters the layer has for inputs of `input_shape` (without the batch), by name."""
+        return {}
+
+    def _buffer_specs(self, input_shape: Shape) -> dict[str, BufferSpec]:
+        """Return what arrays of statistics the layer has, by name."""
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the output for an input shape, both without the batch.
+
+        Raises
+        ------
+        ShapeError, ArgumentError
+            If the layer cannot take such an input.
+        """
+        return tuple(input_shape)
+
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define _forward(x, train) -> (y, ctx)")
+
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+        raise NotImplementedError(f"{type(self).__name__} must define _backward(dy, ctx, need_dx) -> dx")
+
+    def _multiply_adds(self, input_shape: Shape, output_shape: Shape) -> int:
+        """Return the multiply-adds of one forward of one sample, for the summary."""
+        return 0
+
+    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
+        """Return what a training forward keeps of one sample, for the summary."""
+        return Keeps()
+
+    # --- forward and backward ----------------------------------------------------------------------
+
+    @property
+    def operation(self) -> str:
+        """Name of the layer in error messages."""
+        return type(self).__name__
+
+    def forward(self, x: Array, train: bool = True) -> Array:
+        """Compute the output; with `train`, keep what `backward` will need.
+
+        Parameters
+        ----------
+        x : array (N, ...)
+        train : bool, default True
+            True is half of a training step: batch statistics, dropout, contexts kept. For inference
+            give False, or use `predict`.
+
+        Returns
+        -------
+        y : array (N, ...)
+
+        Raises
+        ------
+        OperationError
+            If the layer cannot take `x`; the message names the layer's path in the model.
+        """
+        if self.input_shape is None:
+            self._build_for(x)
+        y, ctx = self._forward(x, train)
+        if train:
+            if len(self._pending) >= MAX_PENDING:
+                raise StateError(
+                    self.operation,
+                    f"{MAX_PENDING} forwards in training mode without a backward keep their activations in memory; "
+                    "for inference call predict(x) or forward(x, train=False), or forget() to drop them",
+                )
+            self._pending.append(ctx)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
+        """Add the gradients of the parameters and return the gradient of the input.
+
+        Goes with the latest training forward that has had no backward yet.
+
+        Parameters
+        ----------
+        dy : array, shape of the output
+            Gradient of the loss with respect to the output; not changed.
+        need_dx : bool, default True
+            False leaves out what only the input's gradient needs; nobody needs that of a first layer.
+
+        Returns
+        -------
+        dx : array, shape of the input; None with ``need_dx=False``
+
+        Raises
+        ------
+        StateError
+            If there was no such forward.
+        """
+        if not self._pending:
+            raise StateError(
+                self.operation,
+                "backward without a forward in training mode; call forward(x, train=True) first, "
+                "once for each backward",
+            )
+        return self._backward(dy, self._pending.pop(), need_dx)
+
+    def predict(self, x: Array) -> Array:
+        """Compute the output for inference: ``forward(x, train=False)``."""
+        return self.forward(x, train=False)
+
+    __call__ = predict
+
+    def drop_pending(self) -> None:
+        """Drop what the latest training forward kept, as if its backward had run."""
+        self._pending.pop()
+        for child in self.children().values():
+            child.drop_pending()
+
+    def forget(self) -> None:
+        """Drop what all training forwards without a backward have kept."""
+        self._pending.clear()
+        for child in self.children().values():
+            child.forget()
+
+    # --- building ----------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether the parameters exist."""
+        return self.input_shape is not None
+
+    def build(self, input_shape: Shape, *, rng: int | np.random.Generator = 0) -> Layer:
+        """Make the parameters, on the selected backend and in its float type.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Without the batch: ``(C, H, W)`` for images.
+        rng : int or numpy.random.Generator, default 0
+            Seed of the initial weights and dropout masks; the same seed gives the same on every backend.
+
+        Returns
+        -------
+        Layer
+            The layer itself.
+
+        Raises
+        ------
+        StateError
+            If it has been built already.
+        ShapeError, ArgumentError
+            If the layers do not fit the input or each other.
+
+        Examples
+        --------
+        >>> from xpnet.layers import Dense
+        >>> Dense(10).build((4,), rng=1).W.shape
+        (4, 10)
+        """
+        if self.built:
+            raise StateError(
+                self.operation,
+                f"already built for input shape {self.input_shape}; make a new model to start afresh",
+            )
+        chosen = backend.get()
+        self._build_whole(tuple(input_shape), Maker(generator(rng), chosen.xp, chosen.device, chosen.dtype))
+        return self
+
+    def _build_for(self, x: Array) -> None:
+        """Build where `x` is and of its type: what the first forward does if nobody has built."""
+        xp = backend.array_namespace(x)
+        if len(x.shape) < 2:
+            raise ShapeError(self.operation, f"x must have at least 2 axes (N, ...), got shape {tuple(x.shape)}")
+        self._build_whole(tuple(x.shape[1:]), Maker(generator(0), xp, backend.device_of(x), x.dtype))
+
+    def _build_whole(self, input_shape: Shape, maker: Maker) -> None:
+        shape = tuple(int(n) for n in input_shape)
+        if not shape or min(shape) < 1:
+            raise ShapeError(self.operation, f"input_shape must be positive sizes without the batch, got {input_shape}")
+        self.output_shape(shape)  # the whole chain is checked before anything is made
+        self._build_tree(shape, maker)
+        self._adopt()
+
+    def _build_tree(self, input_shape: Shape, maker: Maker) -> None:
+        """Build this layer as part of a model; a layer used twice is built once."""
+        if self.built:
+            return
+        for name, spec in self._parameter_specs(input_shape).items():
+            setattr(self, name, maker.parameter(spec))
+        for name, buffer in self._buffer_specs(input_shape).items():
+            setattr(self, name, maker.buffer(buffer))
+        self.input_shape = input_shape
+
+    def _adopt(self) -> None:
+        """Name the parameters by their paths and gather them in flat buffers."""
+        for name, p in self.named_parameters():
+            p.name = name
+        self._store = ParameterStore(self.parameters())
+
+    @property
+    def store(self) -> ParameterStore:
+        """The flat buffers of weights and gradients.
+
+        Raises
+        ------
+        StateError
+            If the model has not been built.
+        """
+        if not self.built:
+            raise StateError(
+                self.operation,
+                "the model has not been built, so it has no parameters yet; "
+                "call model.build(input_shape) or run a forward first",
+            )
+        if self._store is None or not self._store.is_current():
+            self._store = ParameterStore(self.parameters())
+        return self._store
+
+    # --- parameters, buffers, state ----------------------------------------------------------------
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers that this one is made of, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield (path, layer) for this layer and all below it, each layer once."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Layer]] = [(prefix, self)]
+        while stack:
+            path, layer = stack.pop()
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            yield path, layer
+            below = [(f"{path}.{name}" if path else name, child) for name, child in layer.children().items()]
+            stack.extend(reversed(below))
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield (path, parameter), such as ``("features.0.W", ...)``, each parameter once."""
+        for path, layer in self.named_layers():
+            for name, value in vars(layer).items():
+                if isinstance(value, Parameter):
+                    yield (f"{path}.{name}" if path else name), value
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters, in the order of `named_parameters`."""
+        return [p for _, p in self.named_parameters()]
+
+    def named_buffers(self) -> Iterator[tuple[str, Layer, str]]:
+        """Yield (path, layer, attribute) of each array of statistics."""
+        for path, layer in self.named_layers():
+            if layer.input_shape is not None:
+                for name in layer._buffer_specs(layer.input_shape):
+                    yield (f"{path}.{name}" if path else name), layer, name
+
+    def zero_grad(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        self._require_built("zero_grad")
+        if self._store is not None and self._store.is_current():
+            self._store.zero_grad()
+        else:  # part of a larger model, in whose buffers the parameters lie
+            for p in self.parameters():
+                p.grad[...] = 0.0
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all parameters and buffers by path, on the model's own backend."""
+        self._require_built("state_dict")
+        return state.copy_state(self)
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Take over parameters and buffers, from any backend and of any float type.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            As from `state_dict`.
+
+        Raises
+        ------
+        WeightsError
+            If names or shapes do not match or a value is no real number; the model is not changed.
+        StateError
+            If the model has not been built.
+        """
+        self._require_built("load_state_dict")
+        state.load_state(self, arrays)
+
+    def to(self, name: str, *, dtype: str | None = None) -> Layer:
+        """Move parameters and buffers to another backend, device or float type.
+
+        An optimizer that has already updated this model keeps its state where it was and will refuse
+        to go on; make a new one after moving.
+
+        Parameters
+        ----------
+        name : str
+            As for `xpnet.backend.use`.
+        dtype : str, optional
+            By default the float type the model has now.
+
+        Returns
+        -------
+        Layer
+            The layer itself.
+
+        Raises
+        ------
+        BackendUnavailableError
+            If the backend cannot be used; the model stays where it is.
+        """
+        self._require_built("to")
+        state.move(self, name, dtype)
+        return self
+
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise StateError(
+                self.operation,
+                f"{what} needs parameters; call model.build(input_shape) or run a forward first",
+            )
+
+    # --- description -------------------------------------------------------------------------------
+
+    def summary(self, input_shape: Shape | None = None) -> Summary:
+        """Describe the model layer by layer: output shape, parameters, memory, multiply-adds.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            Without the batch; by default the one the model was built for.
+
+        Returns
+        -------
+        Summary
+            ``print`` it for a table; ``rows`` and the totals are there for programs.
+
+        Raises
+        ------
+        StateError
+            If the model has not been built and no input shape is given.
+        """
+        shape = input_shape if input_shape is not None else self.input_shape
+        if shape is None:
+            raise StateError(self.operation, "not built yet: give summary(input_shape), without the batch")
+        return summarize(self, tuple(shape))
+
+    def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
+        """Add the rows of this layer to a summary and return its output; containers ask their children."""
+        y_shape = self.output_shape(x.shape)
+        y = trace.tensor(y_shape)
+        trace.add(self, path, x, y)
+        return y
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"{type(self).__name__}({settings})"
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that `repr` shows."""
+        return {}

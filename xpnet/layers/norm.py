@@ -1,0 +1,126 @@
+"""The batch normalisation layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet import init as initializers
+from xpnet.backend import Array
+from xpnet.errors import ShapeError
+from xpnet.functional import batch_norm_backward, batch_norm_forward
+from xpnet.init import Fans
+from xpnet.layers.base import Layer, Shape
+from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, to_nchw
+from xpnet.layers.parameter import BufferSpec, Parameter, ParameterSpec
+from xpnet.layers.summary import Keeps
+
+__all__ = ["BatchNorm"]
+
+
+class BatchNorm(Layer):
+    """Batch normalisation per channel of images, or per feature.
+
+    Parameters
+    ----------
+    momentum : float, default 0.1
+        Weight of a new batch in the running statistics: ``running = (1 - momentum) * running +
+        momentum * batch``. (The book's momentum 0.9 is 0.1 here.)
+    eps : float, default 1e-5
+    affine : bool, default True
+        Whether to learn a scale gamma and a shift beta.
+    data_format : {"NCHW", "NHWC"}, default "NCHW"
+        For images; features are (N, C) in both.
+
+    Attributes
+    ----------
+    gamma, beta : Parameter (C,)
+        Only if affine; no weight decay.
+    running_mean, running_var : array (C,)
+        Used for inference; in at least float32.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting has a value that cannot be used.
+
+    References
+    ----------
+    Ioffe and Szegedy, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.layers import BatchNorm
+    >>> y = BatchNorm().forward(np.array([[1.0], [3.0]]), train=True)
+    >>> np.round(y, 3)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    gamma: Parameter
+    beta: Parameter
+    running_mean: Array
+    running_var: Array
+
+    def __init__(
+        self, *, momentum: float = 0.1, eps: float = 1e-5, affine: bool = True, data_format: str = "NCHW"
+    ) -> None:
+        super().__init__()
+        self.momentum, self.eps, self.affine = float(momentum), float(eps), affine
+        self.data_format = check_data_format("BatchNorm", data_format)
+
+    def _channels(self, input_shape: Shape) -> int:
+        if len(input_shape) == 1:
+            return input_shape[0]
+        if len(input_shape) != 3:
+            raise ShapeError(
+                "BatchNorm",
+                f"the input must be images or features without the batch, got shape {tuple(input_shape)}",
+            )
+        return image_shape("BatchNorm", input_shape, self.data_format)[0]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the input."""
+        self._channels(input_shape)
+        return tuple(input_shape)
+
+    def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
+        if not self.affine:
+            return {}
+        shape, fans = (self._channels(input_shape),), Fans(1, 1)
+        return {
+            "gamma": ParameterSpec(shape, initializers.ones(), fans, decay=False),
+            "beta": ParameterSpec(shape, initializers.zeros(), fans, decay=False),
+        }
+
+    def _buffer_specs(self, input_shape: Shape) -> dict[str, BufferSpec]:
+        shape = (self._channels(input_shape),)
+        return {"running_mean": BufferSpec(shape, 0.0), "running_var": BufferSpec(shape, 1.0)}
+
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
+        y, ctx, self.running_mean, self.running_var = batch_norm_forward(
+            to_nchw(x, self.data_format),
+            gamma,
+            beta,
+            self.running_mean,
+            self.running_var,
+            train=train,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        return from_nchw(y, self.data_format), ctx
+
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+        dx, dgamma, dbeta = batch_norm_backward(to_nchw(dy, self.data_format), ctx)
+        if self.affine:
+            self.gamma.accumulate(dgamma)
+            self.beta.accumulate(dbeta)
+        return from_nchw(dx, self.data_format) if need_dx else None
+
+    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
+        return Keeps(input=True)
+
+    def _settings(self) -> dict[str, Any]:
+        defaults = {"momentum": 0.1, "eps": 1e-5, "affine": True, "data_format": "NCHW"}
+        return {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v}

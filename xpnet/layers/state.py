@@ -1,0 +1,89 @@
+"""Copying, loading and moving the parameters and buffers of a model: all checked before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xpnet import backend
+from xpnet.backend import Array
+from xpnet.errors import WeightsError
+
+if TYPE_CHECKING:
+    from xpnet.layers.base import Layer
+
+__all__ = ["copy_state", "load_state", "move"]
+
+UNCHANGED = "The model has not been changed."
+
+
+def _live(model: Layer) -> dict[str, Array]:
+    arrays = {path: p.data for path, p in model.named_parameters()}
+    return arrays | {path: getattr(layer, name) for path, layer, name in model.named_buffers()}
+
+
+def copy_state(model: Layer) -> dict[str, Array]:
+    """Return copies of all parameters and buffers by path."""
+    return {path: backend.array_namespace(a).asarray(a, copy=True) for path, a in _live(model).items()}
+
+
+def load_state(model: Layer, arrays: Mapping[str, Any]) -> None:
+    """Take over parameters and buffers from arrays of any library and float type."""
+    expected = _live(model)
+    _check_names(set(expected), set(arrays))
+    checked = {path: _convert(path, arrays[path], like) for path, like in expected.items()}
+    for path, p in model.named_parameters():
+        p.data[...] = checked[path]
+    for path, layer, name in model.named_buffers():
+        setattr(layer, name, checked[path])
+
+
+def _check_names(expected: set[str], given: set[str]) -> None:
+    def some(names: set[str]) -> str:
+        return ", ".join(sorted(names)[:5]) + (" ..." if len(names) > 5 else "")
+
+    parts = []
+    if expected - given:
+        parts.append(f"missing {some(expected - given)}")
+    if given - expected:
+        parts.append(f"not in the model {some(given - expected)}")
+    if parts:
+        raise WeightsError(
+            f"the weights do not fit the model: {'; '.join(parts)} ({len(expected)} arrays expected, "
+            f"{len(given)} given); build the same model as was saved. {UNCHANGED}"
+        )
+
+
+def _convert(path: str, value: Any, like: Array) -> Array:
+    """Return `value` on the device and in the type of `like`."""
+    host = backend.to_numpy(value)
+    if host.dtype.kind not in "fiu":
+        raise WeightsError(f"{path} holds {host.dtype}, not real numbers. {UNCHANGED}")
+    if tuple(host.shape) != tuple(like.shape):
+        raise WeightsError(
+            f"{path} has shape {tuple(host.shape)} but the model's has {tuple(like.shape)}; "
+            f"build the same model, for the same input shape, as was saved. {UNCHANGED}"
+        )
+    return backend.asarray_like(host, like)
+
+
+def move(model: Layer, name: str, dtype: str | None) -> None:
+    """Move a built model to another backend, device or float type."""
+    parameters = model.parameters()
+    if dtype is None and parameters:
+        dtype = backend.dtype_name(parameters[0].data.dtype)
+    with backend.using(name, dtype=dtype) as chosen:
+        wide = backend.wide_dtype(chosen.xp, chosen.dtype)
+        moved = [backend.asarray(backend.to_numpy(p.data), dtype=chosen.dtype, copy=True) for p in parameters]
+        buffers = [
+            (layer, own, backend.asarray(backend.to_numpy(getattr(layer, own)), dtype=wide, copy=True))
+            for _, layer, own in model.named_buffers()
+        ]
+    model.forget()
+    for p, data in zip(parameters, moved, strict=True):
+        p.place(data)
+    for layer, own, array in buffers:
+        setattr(layer, own, array)
+    for _, layer in model.named_layers():
+        layer._store = None
+    model._adopt()

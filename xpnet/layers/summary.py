@@ -1,0 +1,139 @@
+"""The table that `Layer.summary` returns, and how a model is walked to fill it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from xpnet import backend
+
+if TYPE_CHECKING:
+    from xpnet.layers.base import Layer
+
+__all__ = ["Keeps", "Row", "Summary", "Tensor", "Trace", "summarize"]
+
+
+class Row(NamedTuple):
+    """One layer of a summary, for one sample."""
+
+    path: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    kept_bytes: int  # activations kept for backward, each counted at the first layer that keeps it
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a model is made of; ``print`` shows it as a table.
+
+    Attributes
+    ----------
+    name : str
+    input_shape : tuple of int
+        Without the batch.
+    rows : list of Row
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    rows: list[Row]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; those of a layer used twice count once."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of activations that a training forward keeps for each sample of the batch."""
+        return sum(row.kept_bytes for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of a forward of one sample; a training step does about three times as many."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    def __str__(self) -> str:
+        header = ("layer", "kind", "output shape", "parameters", "kept bytes", "multiply-adds")
+        lines = [
+            (
+                r.path,
+                r.kind,
+                str(r.output_shape),
+                f"{r.parameters:,}",
+                f"{r.kept_bytes:,}",
+                f"{r.multiply_adds:,}",
+            )
+            for r in self.rows
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.kept_bytes:,}", f"{self.multiply_adds:,}")
+        widths = [max(len(line[i]) for line in (header, *lines, total)) for i in range(len(header))]
+
+        def fmt(line: tuple[str, ...]) -> str:
+            cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+            return "  ".join(cells).rstrip()
+
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        title = f"{self.name} on input {self.input_shape}; bytes and multiply-adds are per sample"
+        return "\n".join([title, rule, fmt(header), rule, *map(fmt, lines), rule, fmt(total)])
+
+    __repr__ = __str__
+
+
+class Tensor(NamedTuple):
+    """An activation on its way through the model; views share the number of what they look at."""
+
+    number: int
+    shape: tuple[int, ...]
+
+
+class Trace:
+    """Collects the rows of a summary while the layers pass tensors on."""
+
+    def __init__(self, itemsize: int) -> None:
+        self.itemsize = itemsize
+        self.rows: list[Row] = []
+        self._tensors = 0
+        self._kept: set[int] = set()
+        self._counted: set[int] = set()
+
+    def tensor(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a new activation."""
+        self._tensors += 1
+        return Tensor(self._tensors, tuple(shape))
+
+    def add(self, layer: Layer, path: str, x: Tensor, y: Tensor) -> None:
+        """Add the row of a layer that turns x into y."""
+        keeps = layer._keeps(x.shape, y.shape, self.itemsize)
+        kept = keeps.extra_bytes
+        for tensor, is_kept in ((x, keeps.input), (y, keeps.output)):
+            if is_kept and tensor.number not in self._kept:
+                self._kept.add(tensor.number)
+                kept += math.prod(tensor.shape) * self.itemsize
+        parameters = 0
+        if id(layer) not in self._counted:
+            self._counted.add(id(layer))
+            parameters = sum(math.prod(spec.shape) for spec in layer._parameter_specs(x.shape).values())
+        kind = type(layer).__name__
+        macs = layer._multiply_adds(x.shape, y.shape)
+        self.rows.append(Row(path or kind, kind, y.shape, parameters, kept, macs))
+
+
+class Keeps(NamedTuple):
+    """What a training forward keeps of one sample: its input, its output, and other bytes."""
+
+    input: bool = False
+    output: bool = False
+    extra_bytes: int = 0
+
+
+def summarize(model: Layer, input_shape: tuple[int, ...]) -> Summary:
+    """Walk a model, built or not, for inputs of `input_shape` (without the batch)."""
+    dtype = model.parameters()[0].data.dtype if model.parameters() else backend.get().dtype
+    size = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[backend.dtype_name(dtype)]
+    trace = Trace(size)
+    model._trace(trace, "", trace.tensor(input_shape))
+    return Summary(type(model).__name__, input_shape, trace.rows)
