@@ -1,3 +1,48 @@
-"""xpnet: convolutional networks with hand-written gradients on NumPy, CuPy, torch or any array API library."""
+"""Convolutional networks with hand-written gradients on NumPy, CuPy, torch or any array API library.
+
+>>> import xpnet
+>>> model = xpnet.models.LeNet().build((1, 28, 28), rng=0)
+>>> trainer = xpnet.training.Trainer(model, optimizer="adam")
+
+Importing xpnet imports no GPU library; `xpnet.backend` selects one by ``XPNET_BACKEND`` or one call.
+"""
 
 __version__ = "0.1.0"
+
+from xpnet import (
+    backend,
+    config,
+    data,
+    errors,
+    functional,
+    init,
+    io,
+    kernels,
+    layers,
+    losses,
+    models,
+    optim,
+    random,
+    testing,
+    training,
+    viz,
+)
+
+__all__ = [
+    "backend",
+    "config",
+    "data",
+    "errors",
+    "functional",
+    "init",
+    "io",
+    "kernels",
+    "layers",
+    "losses",
+    "models",
+    "optim",
+    "random",
+    "testing",
+    "training",
+    "viz",
+]

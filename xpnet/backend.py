@@ -147,8 +147,8 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
     import array_api_compat.torch as xp
 
     try:
-        chosen = torch.device(device or "cpu")
-        torch.empty(0, device=chosen)
+        # of an array, because "cuda" names a device that equals none: arrays are on "cuda:0"
+        chosen = torch.empty(0, device=device or "cpu").device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise BackendUnavailableError(
@@ -207,18 +207,18 @@ def get() -> Backend:
     if override is not None:
         return override
     if _selected is None:
-        _selected = _resolve(os.environ.get("XPNET_BACKEND") or "auto", os.environ.get("XPNET_DTYPE") or None)
+        _selected = _resolve(None, None)
     return _selected
 
 
-def use(name: str, *, dtype: str | None = None) -> Backend:
+def use(name: str | None = None, *, dtype: str | None = None) -> Backend:
     """Select the backend for the whole process.
 
     Parameters
     ----------
-    name : str
+    name : str, optional
         ``"auto"``, ``"numpy"``, ``"cupy[:device]"``, ``"torch[:device]"``,
-        ``"array_api_strict[:device]"`` or a registered name.
+        ``"array_api_strict[:device]"`` or a registered name; by default ``XPNET_BACKEND``, else auto.
     dtype : {"float32", "float64", "float16", "bfloat16"}, optional
         Float type of new parameters and batches; by default ``XPNET_DTYPE``, else float32.
 
@@ -246,12 +246,12 @@ def use(name: str, *, dtype: str | None = None) -> Backend:
             f"backend.use({name!r}) inside `with backend.using({_override.get().name!r})` "  # type: ignore[union-attr]
             "would have no effect before the block ends; nest another `using` instead"
         )
-    _selected = _resolve(name, dtype or os.environ.get("XPNET_DTYPE") or None)
+    _selected = _resolve(name, dtype)
     return _selected
 
 
 @contextlib.contextmanager
-def using(name: str, *, dtype: str | None = None) -> Iterator[Backend]:
+def using(name: str | None = None, *, dtype: str | None = None) -> Iterator[Backend]:
     """Select a backend for the length of a ``with`` block, in this thread (or task) alone.
 
     Parameters and errors are those of `use`.
@@ -263,7 +263,7 @@ def using(name: str, *, dtype: str | None = None) -> Iterator[Backend]:
     ...     print(backend.asarray([1.0, 2.0]).dtype)
     float64
     """
-    chosen = _resolve(name, dtype or os.environ.get("XPNET_DTYPE") or None)
+    chosen = _resolve(name, dtype)
     token = _override.set(chosen)
     try:
         yield chosen
@@ -332,7 +332,9 @@ def register(name: str, loader: Loader) -> None:
 _BUILTIN = frozenset(_LOADERS)
 
 
-def _resolve(spec: str, dtype: str | None) -> Backend:
+def _resolve(spec: str | None, dtype: str | None) -> Backend:
+    spec = spec or os.environ.get("XPNET_BACKEND") or "auto"
+    dtype = dtype or os.environ.get("XPNET_DTYPE") or "float32"
     if spec == "auto":
         return _resolve_auto(dtype)
     name, _, device_name = spec.partition(":")
@@ -342,9 +344,12 @@ def _resolve(spec: str, dtype: str | None) -> Backend:
             "(with an optional device, as in cupy:1), by XPNET_BACKEND or backend.use()"
         )
     if spec.endswith(":"):
-        raise BackendUnavailableError(f"backend {spec!r} names no device after the colon; write {name!r} or '{name}:0'")
+        raise BackendUnavailableError(
+            f"backend {spec!r} names no device after the colon; write {name!r} for the default"
+        )
     try:
         xp, device = _LOADERS[name](device_name or None)
+        _remember_namespace(xp)
     except BackendUnavailableError as error:
         raise BackendUnavailableError(f"backend {spec!r} cannot be used: {error}") from error
     except Exception as error:  # a third party's loader, or a library broken in a way of its own
@@ -352,11 +357,10 @@ def _resolve(spec: str, dtype: str | None) -> Backend:
             f"backend {spec!r} cannot be used: {type(error).__name__}: {error}; "
             "repair or reinstall that library, or choose another backend"
         ) from error
-    _NAMESPACES.setdefault(type(xp.empty(0)), xp)
-    return Backend(spec, xp, device, dtype_by_name(xp, dtype or "float32"))
+    return Backend(spec, xp, device, dtype_by_name(xp, dtype))
 
 
-def _resolve_auto(dtype: str | None) -> Backend:
+def _resolve_auto(dtype: str) -> Backend:
     try:
         chosen, why = _resolve("cupy", dtype), "a usable CUDA GPU was found"
     except BackendUnavailableError as error:
@@ -417,6 +421,16 @@ def _find_namespace(x: Any) -> Any:
     return xp
 
 
+def _remember_namespace(xp: Any) -> None:
+    """Let arrays that no one else knows belong to `xp`; those of a known library keep their namespace."""
+    sample = xp.empty(0)
+    if type(sample) not in _NAMESPACES:
+        try:
+            _find_namespace(sample)
+        except DTypeError:
+            _NAMESPACES[type(sample)] = xp
+
+
 def _library(x: Any) -> str:
     return type(x).__module__.partition(".")[0]
 
@@ -436,7 +450,7 @@ def is_on_host(x: Array) -> bool:
     if isinstance(x, np.ndarray):
         return True
     device = device_of(x)
-    return str(getattr(device, "type", device)).lower() in ("cpu", "device('cpu_device')", "cpu_device")
+    return "cpu" in str(getattr(device, "type", device)).lower()  # "cpu", "array_api_strict.Device('CPU_DEVICE')"
 
 
 def dtype_by_name(xp: Any, name: str) -> Any:
@@ -496,6 +510,11 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
     -------
     array
 
+    Raises
+    ------
+    DTypeError
+        If `x` does not hold numbers, or the library has no type of that name.
+
     Examples
     --------
     >>> from xpnet import backend
@@ -506,9 +525,11 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
     chosen = get()
     xp = chosen.xp
     if isinstance(dtype, str):
+        if not hasattr(xp, dtype):
+            raise DTypeError("asarray", f"backend {chosen.name!r} has no type {dtype!r}")
         dtype = getattr(xp, dtype)
     if array_api_compat.is_array_api_obj(x):
-        if (_NAMESPACES.get(type(x)) or _find_namespace(x)) is xp:
+        if (_NAMESPACES.get(type(x)) or _find_namespace(x)) is xp and not isinstance(x, (np.ndarray, np.generic)):
             if chosen.device is not None and device_of(x) != chosen.device:
                 x, copy = array_api_compat.to_device(x, chosen.device), None
             return xp.asarray(x, dtype=dtype, copy=copy)
@@ -519,7 +540,11 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
             dtype = chosen.dtype
     if x.dtype.kind not in "biufc" and x.dtype.name not in DTYPES:
         raise DTypeError("asarray", f"expected numbers, got {x.dtype} ({str(x)[:40]})")
-    if not x.flags.writeable or not x.flags.aligned or any(s < 0 for s in x.strides):
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))  # big-endian files: only NumPy itself computes with those
+    if not array_api_compat.is_numpy_namespace(xp) and (
+        not x.flags.writeable or not x.flags.aligned or any(s < 0 for s in x.strides)
+    ):
         x = x.copy()  # torch refuses such memory, and an alias to it would refuse writing
     return xp.asarray(x, dtype=dtype, device=chosen.device, copy=copy)
 

@@ -62,6 +62,8 @@ def get(name: str) -> Any:
     """
     if name in _values:
         return _values[name]
+    if name not in _SETTINGS:
+        raise ValueError(f"config.get: no setting {name!r}; there are {', '.join(_SETTINGS)}")
     default, parse = _SETTINGS[name]
     variable = f"XPNET_{name.upper()}"
     try:

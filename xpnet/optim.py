@@ -127,6 +127,12 @@ class Optimizer:
             If the model has not been built.
         """
         store = model.store
+        missing = {"step", "lr"} - set(state)
+        if missing:
+            raise WeightsError(
+                f"{type(self).__name__}: the state has no {', '.join(map(repr, sorted(missing)))}; "
+                "give what state_dict() of an optimizer returned"
+            )
         arrays = []
         if int(state["step"]) > 0:
             names = {f"{name}.{i}" for i in range(len(store.segments)) for name in self.state_names}
@@ -159,7 +165,7 @@ def _zeros_like(x: Array) -> Array:
 
 
 def _layout(store: ParameterStore) -> list[tuple[Any, ...]]:
-    return [(type(s.data), s.data.dtype, *map(id, s.parameters)) for s in store.segments]
+    return [(type(s.data), s.data.dtype, backend.device_of(s.data), *map(id, s.parameters)) for s in store.segments]
 
 
 class SGD(Optimizer):

@@ -79,4 +79,4 @@ def keep_mask(shape: Sequence[int], rate: float, seed: int, stream: int, step: i
         key=np.array([seed, stream], dtype=np.uint64), counter=np.array([0, 0, step, 0], dtype=np.uint64)
     )
     words = philox.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
-    return (words >= np.uint32(round(rate * 2**32))).reshape(tuple(shape))
+    return (words >= round(rate * 2**32)).reshape(tuple(shape))  # 2**32 for a rate very near 1: all False

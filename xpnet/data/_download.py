@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from xpnet.data._atomic import atomic_write
+from xpnet.files import atomic_write
 
 logger = logging.getLogger("xpnet")
 

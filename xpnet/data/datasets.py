@@ -15,7 +15,8 @@ from xpnet.data._sources import DIGITS, FASHION_MNIST, MNIST, Source
 from xpnet.data.dataset import Dataset, Split
 from xpnet.data.idx import read_idx
 from xpnet.data.split import stratified_split
-from xpnet.errors import DataError, MissingDependencyError
+from xpnet.errors import DataError
+from xpnet.optional import require
 
 __all__ = ["Dataset", "Split", "digits", "fashion_mnist", "load", "mnist", "stratified_split"]
 
@@ -173,13 +174,7 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0, upscale: int = 1) -> Da
     """
     if isinstance(upscale, bool) or not isinstance(upscale, int) or upscale < 1:
         raise ValueError(f"digits: upscale is {upscale!r}; give a whole number from 1 on")
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the digits data set comes with scikit-learn, which is not installed; pip install 'xpnet[train]'"
-        ) from error
-    source = load_digits()
+    source = require("sklearn.datasets", "the digits data set").load_digits()
     x = source.images.astype(np.uint8)[:, np.newaxis]
     x = x.repeat(upscale, axis=2).repeat(upscale, axis=3)
     t = source.target.astype(np.int64)

@@ -30,8 +30,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from xpnet.data._atomic import atomic_write
 from xpnet.errors import DataError
+from xpnet.files import atomic_write
 
 __all__ = ["read_idx", "write_idx"]
 

@@ -133,6 +133,11 @@ class Loader:
         """Samples that one epoch gives."""
         return min(self._size, len(self) * self.batch_size)
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, as ``model.build`` wants it."""
+        return self._x.shape[1:]
+
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         """Give the batches of epoch `epoch`, and count it when the pass ends or is abandoned."""
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")

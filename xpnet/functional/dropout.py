@@ -45,7 +45,7 @@ def dropout_forward(
     Raises
     ------
     ArgumentError
-        If rate is not in [0, 1), or seed, stream or step is negative.
+        If rate is not in [0, 1), or seed, stream or step is no integer from 0 to 2**64 - 1.
     DTypeError
         If `x` is no float array.
 
@@ -64,8 +64,10 @@ def dropout_forward(
     xp = check_arrays("dropout", x=x)
     if not 0.0 <= rate < 1.0:
         raise ArgumentError("dropout", f"rate must be at least 0 and below 1, got {rate!r}")
-    if min(seed, stream, step) < 0:
-        raise ArgumentError("dropout", f"seed, stream and step must not be negative, got {(seed, stream, step)}")
+    if not all(hasattr(n, "__index__") and 0 <= n < 2**64 for n in (seed, stream, step)):
+        raise ArgumentError(
+            "dropout", f"seed, stream and step must be integers from 0 to 2**64 - 1, got {(seed, stream, step)}"
+        )
     shape = tuple(x.shape)
     if not train or rate == 0.0:
         return x, DropoutCtx(None, shape, 1.0)

@@ -104,6 +104,11 @@ def softmax_cross_entropy_backward(dy: Array | float, ctx: SoftmaxCrossEntropyCt
     -------
     dlogits : array (N, K)
 
+    Raises
+    ------
+    ShapeError
+        If dy is an array with axes.
+
     Examples
     --------
     >>> import numpy as np
@@ -112,7 +117,7 @@ def softmax_cross_entropy_backward(dy: Array | float, ctx: SoftmaxCrossEntropyCt
     >>> softmax_cross_entropy_backward(1.0, ctx)
     array([[-0.5,  0.5]])
     """
-    xp = array_namespace(ctx.p)
+    xp = _check_scale("softmax_cross_entropy_backward", dy, ctx.p)
     dlogits = find("softmax_cross_entropy_backward", xp)(dy, ctx.p, ctx.target)
     return xp.astype(dlogits, ctx.dtype, copy=False)
 
@@ -120,16 +125,7 @@ def softmax_cross_entropy_backward(dy: Array | float, ctx: SoftmaxCrossEntropyCt
 def _targets(op: str, xp: Any, logits: Array, t: Array) -> Array:
     """Return the targets as (N, K) in at least float32; an invalid label gives a row of NaN on a GPU."""
     N, K = logits.shape
-    try:
-        same = array_namespace(logits, t) is xp
-    except OperationError as error:
-        error.operation, error.detail = op, f"t: {error.detail}"
-        raise
-    if same and device_of(t) != device_of(logits):
-        raise ArrayMismatchError(
-            op,
-            f"logits are on {device_of(logits)} but t on {device_of(t)}; move t with xpnet.backend.asarray",
-        )
+    _check_place(op, "logits", logits, "t", t)
     wide = wide_dtype(xp, logits.dtype)
     if len(t.shape) == 2:
         if tuple(t.shape) != (N, K):
@@ -156,11 +152,37 @@ def _targets(op: str, xp: Any, logits: Array, t: Array) -> Array:
                 f"labels must be from 0 to {K - 1} for {K} classes, got labels from {low} to {high}; "
                 "check the number of outputs of the model, or renumber the labels",
             )
-    classes = xp.arange(K, dtype=t.dtype, device=device_of(t))
+    t = xp.astype(t, xp.int64, copy=False)  # uint8 would count 300 classes as 0..255, 0..43
+    classes = xp.arange(K, dtype=xp.int64, device=device_of(t))
     target = xp.astype(t[:, None] == classes[None, :], wide)
     if not is_on_host(t):
         target /= xp.sum(target, axis=1, keepdims=True)  # 1 for a valid label, 0/0 = NaN for others
     return target
+
+
+def _check_place(op: str, like_name: str, like: Array, name: str, x: Array) -> Any:
+    """Refuse `x` of another library or device than `like`, whatever its type; return the namespace."""
+    try:
+        xp = array_namespace(like, x)
+    except OperationError as error:
+        error.operation, error.detail = op, f"{name}: {error.detail}"
+        raise
+    if device_of(x) != device_of(like):
+        raise ArrayMismatchError(
+            op,
+            f"{like_name} on {device_of(like)} but {name} on {device_of(x)}; move {name} with xpnet.backend.asarray",
+        )
+    return xp
+
+
+def _check_scale(op: str, dy: Array | float, like: Array) -> Any:
+    """Refuse a gradient of the loss that is neither a number nor a 0-d array; return the namespace."""
+    if isinstance(dy, (int, float)):
+        return array_namespace(like)
+    xp = _check_place(op, "predictions", like, "dy", dy)
+    if len(dy.shape):
+        raise ShapeError(op, f"dy has shape {tuple(dy.shape)} but the loss is one number; give a float or a 0-d array")
+    return xp
 
 
 def _check_finite(op: str, loss: Array, **arrays: Array) -> None:
@@ -261,6 +283,11 @@ def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> 
     -------
     dx : array, shape of y
 
+    Raises
+    ------
+    ShapeError
+        If dy is an array with axes.
+
     Examples
     --------
     >>> import numpy as np
@@ -269,7 +296,7 @@ def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> 
     >>> mean_squared_error_backward(1.0, ctx)
     array([[ 0., -2.]])
     """
+    xp = _check_scale("mean_squared_error_backward", dy, ctx.difference)
     if isinstance(dy, (int, float)):
         return ctx.difference * (dy * ctx.factor)
-    xp = array_namespace(ctx.difference)
     return ctx.difference * (xp.astype(dy, ctx.difference.dtype, copy=False) * ctx.factor)

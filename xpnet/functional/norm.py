@@ -158,6 +158,8 @@ def _check_shapes(
 ) -> None:
     if len(x.shape) not in (2, 4) or 0 in x.shape:
         raise ShapeError("batch_norm", f"x must be (N, C) or (N, C, H, W), none empty, got shape {tuple(x.shape)}")
+    wide = xp.empty((0,), dtype=wide_dtype(xp, x.dtype), device=device_of(x))
+    check_arrays("batch_norm", statistics=wide, running_mean=running_mean, running_var=running_var)
     C = x.shape[1]
     named = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
     for name, a in named.items():
@@ -166,5 +168,3 @@ def _check_shapes(
                 "batch_norm",
                 f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",
             )
-    wide = xp.empty((0,), dtype=wide_dtype(xp, x.dtype), device=device_of(x))
-    check_arrays("batch_norm", statistics=wide, running_mean=running_mean, running_var=running_var)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet import backend
 from xpnet.backend import Array
 from xpnet.errors import ShapeError, StateError
+from xpnet.functional.checks import check_arrays
 from xpnet.layers import state
 from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
 from xpnet.layers.summary import Keeps, Summary, Tensor, Trace, summarize
@@ -209,7 +210,7 @@ class Layer:
 
     def _build_for(self, x: Array) -> None:
         """Build where `x` is and of its type: what the first forward does if nobody has built."""
-        xp = backend.array_namespace(x)
+        xp = check_arrays(self.operation, x=x)  # weights of an integer type would all be zero
         if len(x.shape) < 2:
             raise ShapeError(self.operation, f"x must have at least 2 axes (N, ...), got shape {tuple(x.shape)}")
         self._build_whole(tuple(x.shape[1:]), Maker(generator(0), xp, backend.device_of(x), x.dtype))

@@ -172,31 +172,40 @@ class Residual(Layer):
                 shapes[name] = layer.output_shape(input_shape)
             except OperationError as error:
                 raise error.add_layer(name) from None
-        if shapes["body"] != shapes["shortcut"]:
-            raise ShapeError(
-                "Residual",
-                f"body gives {shapes['body']} but the shortcut {shapes['shortcut']}; give a shortcut of the "
-                "body's shape, such as Conv2D(filters, 1, stride=...)",
-            )
+        self._check_sum(shapes["body"], shapes["shortcut"])
         return shapes["body"]
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y = _forward_child("body", self.body, x, train)
-        if self.shortcut is None:
-            return y + x, None
+        done: list[Layer] = []
         try:
-            return y + _forward_child("shortcut", self.shortcut, x, train), None
+            y = _forward_child("body", self.body, x, train)
+            done.append(self.body)
+            through = x
+            if self.shortcut is not None:
+                through = _forward_child("shortcut", self.shortcut, x, train)
+                done.append(self.shortcut)
+            self._check_sum(tuple(y.shape), tuple(through.shape))
+            return y + through, None
         except BaseException:
-            if train:
-                self.body.drop_pending()
+            if train:  # leave nothing behind for a later backward to trip over
+                for layer in reversed(done):
+                    layer.drop_pending()
             raise
 
+    def _check_sum(self, body: Shape, shortcut: Shape) -> None:
+        if body != shortcut:  # a sum would broadcast sizes of 1
+            raise ShapeError(
+                "Residual",
+                f"body gives {body} but the shortcut {shortcut}; give a shortcut of the "
+                "body's shape, such as Conv2D(filters, 1, stride=...)",
+            )
+
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        through = None if self.shortcut is None else _backward_child("shortcut", self.shortcut, dy, need_dx)
-        dx = _backward_child("body", self.body, dy, need_dx)
-        if not need_dx:
-            return None
-        return dx + (dy if self.shortcut is None else through)
+        through: Any = dy
+        if self.shortcut is not None:
+            through = _backward_child("shortcut", self.shortcut, dy, need_dx)
+        dx: Any = _backward_child("body", self.body, dy, need_dx)
+        return dx + through if need_dx else None
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
         for name, layer in self.children().items():

@@ -85,7 +85,9 @@ class Conv2D(Layer):
         self.stride = pair("Conv2D", "stride", stride)
         self.padding = padding
         self.dilation = pair("Conv2D", "dilation", dilation)
-        self.groups = groups
+        if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
+            raise ArgumentError("Conv2D", f"groups must be a positive int, got {groups!r}")
+        self.groups = int(groups)
         self.activation = activation
         self.bias = bias
         self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)
@@ -101,7 +103,7 @@ class Conv2D(Layer):
             )
         taps = math.prod(self.kernel_size)
         shape = (self.filters, C // self.groups, *self.kernel_size)
-        fans = Fans(shape[1] * taps, self.filters * taps)
+        fans = Fans(shape[1] * taps, self.filters // self.groups * taps)  # groups do not see each other
         specs = {"W": ParameterSpec(shape, self.init, fans)}
         if self.bias:
             specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)

@@ -22,9 +22,8 @@ def softmax_cross_entropy_forward(logits: Array, target: Array) -> tuple[Array, 
     total = xp.sum(p, axis=1, keepdims=True)
     p /= total
     # log softmax times a target of zero is zero even where a logit is minus infinity
-    log_p = z - xp.log(total)
-    picked = xp.where(target == 0.0, 0.0, log_p * target)
-    return -xp.sum(picked) / logits.shape[0], p
+    log_p = xp.where(target == 0.0, 0.0, z - xp.log(total))
+    return -xp.sum(log_p * target) / logits.shape[0], p
 
 
 @register("agnostic", "softmax_cross_entropy_backward")

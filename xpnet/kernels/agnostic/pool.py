@@ -19,7 +19,7 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     inner = batch_innermost(xp, x)
     C, _, _, N = inner.shape
     start = -float("inf") if mode == "max" else 0.0
-    y = None
+    y: Any = None
     for tap in window.taps():
         piece = inner[:, tap.in_rows, tap.in_columns, :]
         r, c = tap.out_rows, tap.out_columns

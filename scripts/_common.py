@@ -1,0 +1,93 @@
+"""What the training scripts share: arguments, choice of backend, the run, and its results on disk."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from xpnet import backend, optim
+from xpnet.data import Dataset
+from xpnet.errors import BackendUnavailableError, DataError, MissingDependencyError, OperationError
+from xpnet.io import save_weights
+from xpnet.layers import Layer
+from xpnet.training import Trainer
+from xpnet.viz import plot_history
+
+INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, optimizer: str, lr: float, out: str, seed: int = 0
+) -> None:
+    """Add the arguments that all training scripts take, with the defaults of this one."""
+    parser.add_argument(
+        "--backend",
+        help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
+        "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
+    )
+    parser.add_argument("--dtype", choices=backend.DTYPES, help="float type; by default XPNET_DTYPE, else float32")
+    parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training images (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=batch_size, help="images in a step (%(default)s)")
+    parser.add_argument("--optimizer", default=optimizer, help="sgd, momentum, adam, ... (%(default)s)")
+    parser.add_argument("--lr", type=float, default=lr, help="learning rate (%(default)s)")
+    parser.add_argument(
+        "--limit", type=positive, help="use the first so many training and test images only; by default all"
+    )
+    parser.add_argument("--seed", type=int, default=seed, help="of weights and order of images (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(out), help="folder for weights, history and plot (%(default)s)"
+    )
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def run(args: argparse.Namespace, make_model: Callable[[], Layer], load: Callable[[], Dataset]) -> int:
+    """Train, report and save; return the exit code. What can go wrong ends in one line, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return _run(args, make_model, load)
+    except BackendUnavailableError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (DataError, MissingDependencyError, OperationError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace, make_model: Callable[[], Layer], load: Callable[[], Dataset]) -> int:
+    chosen = backend.use(args.backend, dtype=args.dtype)
+    optimizer = optim.by_name(args.optimizer, lr=args.lr)
+    data = load()
+    if args.limit:
+        data = data.limit(args.limit, args.limit)
+    model = make_model().build(data.input_shape, rng=args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)  # now, so that a folder that cannot be written costs no training
+    print(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images; backend {chosen.name}")
+    print(model.summary())
+
+    trainer = Trainer(model, optimizer=optimizer, batch_size=args.batch_size, seed=args.seed)
+    history = trainer.fit(data.train, data.test, epochs=args.epochs)
+    if history.interrupted:
+        print(f"interrupted after {len(history)} whole epochs; keeping what was learnt")
+    result = trainer.evaluate(data.test)
+    print(f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f}")
+
+    print(f"weights  {save_weights(model, args.out / 'weights.safetensors')}")
+    history.save(args.out / "history.json")
+    print(f"history  {args.out / 'history.json'}")
+    if len(history):
+        plot_history(history, title=f"{type(model).__name__} on {data.name}").savefig(args.out / "curves.png", dpi=120)
+        print(f"curves   {args.out / 'curves.png'}")
+    return INTERRUPTED if history.interrupted else 0

@@ -1,0 +1,141 @@
+"""One table of all operations of xpnet.functional, with arguments, for the tests that hold for every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import xpnet.functional as F
+
+Values = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray] | None
+BATCHED = ("x", "y", "t", "logits")  # names of the arrays whose first axis is the batch
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation with one set of arguments.
+
+    `arrays` maps each array argument, in order, to its shape (normal values), to a function of a generator
+    that makes it, or to None. `gradients` names those that backward returns, in order.
+    """
+
+    op: str
+    label: str
+    arrays: dict[str, Values]
+    gradients: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    terms: int = 1  # length of the longest sum behind an element of an output or gradient
+    is_loss: bool = False
+    keeps_arrays: bool = True  # False: backward has nothing to compare the library and type of dy with
+
+    def __str__(self) -> str:
+        return f"{self.op}-{self.label}" if self.label else self.op
+
+    def make(self, rng: np.random.Generator, *, batch: int | None = None) -> list[np.ndarray | None]:
+        """Draw the array arguments in float64 (labels: int64); `batch` cuts the batch to that size."""
+        made = []
+        for name, values in self.arrays.items():
+            a = rng.standard_normal(values) if isinstance(values, tuple) else values and values(rng)
+            made.append(a[:batch] if name in BATCHED and batch else a)
+        return made
+
+    def forward(self, *arrays: Any) -> tuple[Any, ...]:
+        return getattr(F, f"{self.op}_forward")(*arrays, **self.options)
+
+    def backward(self, dy: Any, ctx: Any) -> tuple[Any, ...]:
+        """Return a tuple even where the operation returns a bare array."""
+        gradients = getattr(F, f"{self.op}_backward")(dy, ctx)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        given = dict(zip(self.arrays, self.arrays.values(), strict=True))
+        assert len(gradients) == len(self.gradients)
+        for name, gradient in zip(self.gradients, gradients, strict=True):
+            assert (gradient is None) == (given[name] is None), f"gradient of {name}"
+        return gradients
+
+
+def _labels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 4, 3)
+
+
+def _one_hot(rng: np.random.Generator) -> np.ndarray:
+    return np.eye(4, dtype=np.int64)[_labels(rng)]
+
+
+def _probabilities(rng: np.random.Generator) -> np.ndarray:
+    t = rng.random((3, 4))
+    return t / t.sum(axis=1, keepdims=True)
+
+
+def _variances(rng: np.random.Generator) -> np.ndarray:
+    return rng.random(3) + 0.5
+
+
+def _conv(label: str, x: tuple, W: tuple, b: tuple | None, terms: int, **options: Any) -> Case:
+    return Case("conv2d", label, {"x": x, "W": W, "b": b}, ("x", "W", "b"), options, terms)
+
+
+def _pool(label: str, **options: Any) -> Case:
+    return Case("pool2d", label, {"x": (2, 3, 5, 4)}, ("x",), options, terms=9)
+
+
+def _norm(label: str, x: tuple, terms: int, affine: bool = True, **options: Any) -> Case:
+    gamma = (3,) if affine else None
+    arrays = {"x": x, "gamma": gamma, "beta": gamma, "running_mean": (3,), "running_var": _variances}
+    return Case("batch_norm", label, arrays, ("x", "gamma", "beta"), options, terms)
+
+
+def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
+    return Case(op, label, {"x": shape}, ("x",), options)
+
+
+def _cross_entropy(label: str, t: Values, **options: Any) -> Case:
+    arrays = {"logits": (3, 4), "t": t}
+    return Case("softmax_cross_entropy", label, arrays, ("logits",), options, terms=12, is_loss=True)
+
+
+def _squared_error(label: str, shape: tuple, **options: Any) -> Case:
+    return Case("mean_squared_error", label, {"y": shape, "t": shape}, ("y",), options, terms=30, is_loss=True)
+
+
+CASES = [
+    _conv("plain", (2, 3, 5, 4), (4, 3, 3, 2), (4,), 40),
+    _conv("uneven padding", (2, 2, 3, 5), (3, 2, 3, 3), (3,), 40, padding=((1, 0), (2, 1))),
+    _conv("pointwise", (3, 3, 3, 3), (2, 3, 1, 1), (2,), 27),
+    _conv("stride above kernel", (2, 2, 7, 5), (3, 2, 2, 1), None, 36, stride=(3, 2)),
+    _conv("groups, dilation", (2, 4, 5, 4), (4, 2, 3, 2), (4,), 60, padding=1, dilation=(1, 2), groups=2),
+    _conv("depthwise, strided", (2, 3, 5, 5), (3, 1, 3, 3), (3,), 18, stride=2, padding="same", groups=3),
+    Case("linear", "bias", {"x": (3, 5), "W": (5, 4), "b": (4,)}, ("x", "W", "b"), terms=5),
+    Case("linear", "no bias", {"x": (3, 5), "W": (5, 4), "b": None}, ("x", "W", "b"), terms=5),
+    Case("flatten", "images", {"x": (2, 3, 3, 2)}, ("x",), keeps_arrays=False),
+    Case("flatten", "rows", {"x": (3, 5)}, ("x",), keeps_arrays=False),
+    Case("dropout", "train", {"x": (3, 7)}, ("x",), {"rate": 0.4, "seed": 3}, keeps_arrays=False),
+    Case("dropout", "images", {"x": (2, 3, 3, 3)}, ("x",), {"stream": 2, "step": 5}, keeps_arrays=False),
+    Case("dropout", "inference", {"x": (3, 7)}, ("x",), {"train": False}, keeps_arrays=False),
+    _pool("max", kernel_size=2),
+    _pool("max overlapping, padded", kernel_size=(3, 2), stride=(2, 1), padding=1),
+    _pool("max dilated", kernel_size=2, stride=1, dilation=(3, 2)),
+    _pool("average", kernel_size=2, mode="average"),
+    _pool("average overlapping, padded", kernel_size=3, stride=2, padding=1, mode="average"),
+    _pool("average of the image", kernel_size=3, stride=2, padding=1, mode="average", count_include_pad=False),
+    _norm("images", (2, 3, 2, 3), 12, train=True, momentum=0.3),
+    _norm("images, inference", (2, 3, 2, 3), 12, train=False),
+    _norm("features", (5, 3), 5, train=True),
+    _norm("features, no affine", (5, 3), 5, affine=False, train=True, eps=0.1),
+    _one("relu"),
+    _one("relu", "rows", (3, 7)),
+    _one("sigmoid"),
+    _one("sigmoid", "rows", (3, 7)),
+    _one("tanh"),
+    _one("tanh", "rows", (3, 7)),
+    _one("softmax", "rows", (3, 7)),
+    _one("softmax", "channels", axis=1),
+    _cross_entropy("labels", _labels),
+    _cross_entropy("one-hot integers", _one_hot),
+    _cross_entropy("probabilities", _probabilities),
+    _cross_entropy("smoothed", _labels, label_smoothing=0.1),
+    _squared_error("mean", (3, 5)),
+    _squared_error("half sum", (3, 2, 5), reduction="half_sum"),
+]

@@ -1,0 +1,156 @@
+"""The scripts, run as a user runs them: tiny, with wrong arguments, without a GPU, and with Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+NAMES = sorted(p.name for p in SCRIPTS.glob("train_*.py"))
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+
+
+def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("XPNET_")}
+    return kept | {"XPNET_CACHE": str(tmp_path / "cache"), "XPNET_OFFLINE": "1", "PYTHONUNBUFFERED": "1"} | variables
+
+
+def run(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / name), *args],
+        cwd=tmp_path,
+        env=environment(tmp_path, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_scripts_are_there() -> None:
+    assert NAMES == ["train_digits.py", "train_lenet.py", "train_simple_convnet.py"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_names_the_common_arguments(tmp_path: Path, name: str) -> None:
+    result = run(tmp_path, name, "--help")
+    assert result.returncode == 0
+    for argument in ("--backend", "--epochs", "--limit", "--seed", "--out", "--lr", "--optimizer", "--batch-size"):
+        assert argument in result.stdout
+
+
+@pytest.mark.parametrize("name", ["train_digits.py", "train_lenet.py"])
+def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> None:
+    result = run(tmp_path, name, "--epochs", "2", "--limit", "100", "--out", "out", "--backend", "numpy")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert re.search(r"^epoch 2/2  loss \d", result.stdout, re.M)
+    accuracy = re.search(r"^test accuracy ([\d.]+)", result.stdout, re.M)
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert accuracy is not None
+    assert float(accuracy[1]) == pytest.approx(history["epochs"][-1]["validation_accuracy"], abs=1e-4)
+    assert [e["epoch"] for e in history["epochs"]] == [1, 2]
+    assert (tmp_path / "out" / "weights.safetensors").stat().st_size > 1000
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits_reach_the_accuracy_of_the_recipe(tmp_path: Path) -> None:
+    result = run(tmp_path, "train_digits.py")
+    accuracy = re.search(r"^test accuracy ([\d.]+)", result.stdout, re.M)
+    assert accuracy is not None, result.stderr
+    assert float(accuracy[1]) >= 0.925
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    for out, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        result = run(tmp_path, "train_digits.py", "--epochs", "1", "--limit", "128", "--seed", seed, "--out", out)
+        assert result.returncode == 0, result.stderr
+    a, b, c = ((tmp_path / out / "weights.safetensors").read_bytes() for out in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("how", ["environment", "argument"])
+def test_cupy_without_a_gpu_says_what_to_install(tmp_path: Path, how: str) -> None:
+    from xpnet import backend
+
+    if any(status.name == "cupy" and status.usable for status in backend.available()):
+        pytest.skip("there is a usable GPU")
+    if how == "environment":
+        result = run(tmp_path, "train_lenet.py", XPNET_BACKEND="cupy")
+    else:
+        result = run(tmp_path, "train_lenet.py", "--backend", "cupy")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: backend 'cupy' cannot be used: ")
+    assert "XPNET_BACKEND=numpy" in result.stderr or "pip install 'xpnet[cuda13]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", "nympy"], "unknown backend 'nympy'; choose from auto, numpy, cupy, torch, array_api_strict"),
+        (["--optimizer", "adan"], "no optimizer 'adan'; there are sgd,"),
+        (["--lr", "-1"], "lr must be finite, above 0"),
+        (["--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
+        (["--limit", "x"], "argument --limit: invalid positive value: 'x'"),
+        (["--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
+    ],
+)
+def test_a_wrong_argument_ends_in_one_clear_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run(tmp_path, "train_digits.py", *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mnist_offline_says_where_it_looked(tmp_path: Path) -> None:
+    result = run(tmp_path, "train_lenet.py", "--data", "mnist", XPNET_DATA=str(tmp_path / "nowhere"))
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert str(tmp_path / "nowhere") in result.stderr
+    assert "XPNET_DATA" in result.stderr
+
+
+def test_a_diverging_run_ends_with_advice(tmp_path: Path) -> None:
+    result = run(tmp_path, "train_digits.py", "--lr", "1e30", "--backend", "numpy")
+    assert result.returncode == 1
+    assert "lower the learning rate" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
+def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "train_digits.py"), "--epochs", "100000", "--out", "out"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    deadline = time.monotonic() + 60
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("epoch") or time.monotonic() > deadline:
+            break
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    output = "".join(lines) + rest
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "keeping what was learnt" in output
+    assert json.loads((tmp_path / "out" / "history.json").read_text())["interrupted"] is True
+    assert (tmp_path / "out" / "weights.safetensors").exists()

@@ -1,0 +1,75 @@
+"""What a run shows: a bar while an epoch lasts (on a terminal), and a line when it is over."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from xpnet.training.history import Epoch
+
+__all__ = ["ProgressBar", "epoch_line"]
+
+INTERVAL = 0.25  # seconds between two readings of loss and accuracy: each waits for the device
+
+
+class ProgressBar:
+    """A bar with loss, accuracy and images per second; nothing where stderr is no terminal or tqdm is missing."""
+
+    def __init__(self, description: str, batches: int, *, show: bool) -> None:
+        self._bar: Any = None
+        self._next = 0.0
+        self._start = time.perf_counter()
+        if show and sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ModuleNotFoundError:
+                return
+            self._bar = tqdm(total=batches, desc=description, unit="batch", leave=False, dynamic_ncols=True)
+
+    def due(self) -> bool:
+        """Whether it is time to read the numbers and show them."""
+        return self._bar is not None and time.perf_counter() >= self._next
+
+    def advance(self) -> None:
+        """Count a batch."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def show(self, loss: float, accuracy: float | None, samples: int) -> None:
+        """Show the means so far."""
+        now = time.perf_counter()
+        self._next = now + INTERVAL
+        parts = [f"loss {loss:.4f}"]
+        if accuracy is not None:
+            parts.append(f"accuracy {accuracy:.4f}")
+        parts.append(f"{samples / max(now - self._start, 1e-9):,.0f} images/s")
+        self._bar.set_postfix_str(", ".join(parts))
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def epoch_line(epoch: Epoch, epochs: int, previous: Epoch | None) -> str:
+    """Return the line that sums up an epoch: losses (and their change), accuracies, time.
+
+    Examples
+    --------
+    >>> from xpnet.training import Epoch
+    >>> from xpnet.training.progress import epoch_line
+    >>> print(epoch_line(Epoch(1, 0.5, 0.8, 0.4, 0.9, 0.001, 2.0, 5000.0), 10, None))
+    epoch  1/10  loss 0.5000  accuracy 0.8000  validation loss 0.4000  accuracy 0.9000  2.0 s  5,000 images/s
+    """
+    change = "" if previous is None else f" ({epoch.loss - previous.loss:+.4f})"
+    parts = [f"epoch {epoch.epoch:{len(str(epochs))}d}/{epochs}", f"loss {epoch.loss:.4f}{change}"]
+    if epoch.accuracy is not None:
+        parts.append(f"accuracy {epoch.accuracy:.4f}")
+    if epoch.validation_loss is not None:
+        parts.append(f"validation loss {epoch.validation_loss:.4f}")
+    if epoch.validation_accuracy is not None:
+        parts.append(f"accuracy {epoch.validation_accuracy:.4f}")
+    return "  ".join([*parts, f"{epoch.seconds:.1f} s", f"{epoch.images_per_second:,.0f} images/s"])
