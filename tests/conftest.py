@@ -9,6 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # several workers with as many BLAS threads each would spin against each other; before NumPy loads
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 import numpy as np
 import pytest
 

@@ -14,7 +14,7 @@ Values = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray] | None
 BATCHED = ("x", "y", "t", "logits")  # names of the arrays whose first axis is the batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """An operation with one set of arguments.
 

@@ -532,7 +532,9 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
         if (_NAMESPACES.get(type(x)) or _find_namespace(x)) is xp and not isinstance(x, (np.ndarray, np.generic)):
             if chosen.device is not None and device_of(x) != chosen.device:
                 x, copy = array_api_compat.to_device(x, chosen.device), None
-            return xp.asarray(x, dtype=dtype, copy=copy)
+            if dtype is not None and dtype != x.dtype:
+                return xp.astype(x, dtype)  # a copy in any case; torch's asarray refuses it for 0-d tensors
+            return xp.asarray(x, copy=copy)
         x = to_numpy(x)
     else:
         x = np.asarray(x)
@@ -542,17 +544,19 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
         raise DTypeError("asarray", f"expected numbers, got {x.dtype} ({str(x)[:40]})")
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))  # big-endian files: only NumPy itself computes with those
-    if not array_api_compat.is_numpy_namespace(xp) and (
-        not x.flags.writeable or not x.flags.aligned or any(s < 0 for s in x.strides)
-    ):
-        x = x.copy()  # torch refuses such memory, and an alias to it would refuse writing
+    foreign = not array_api_compat.is_numpy_namespace(xp)
+    if copy or (foreign and not (x.flags.writeable and x.flags.aligned and all(s >= 0 for s in x.strides))):
+        # torch refuses such memory, an alias to it would refuse writing, and torch copies no 0-d array to another type
+        x, copy = x.copy(order="K"), None
     return xp.asarray(x, dtype=dtype, device=chosen.device, copy=copy)
 
 
 def asarray_like(x: Any, like: Array) -> Array:
     """Copy an array of any library to the library, device and type of another array."""
     xp = array_namespace(like)
-    return xp.asarray(np.array(to_numpy(x)), dtype=like.dtype, device=device_of(like), copy=True)
+    host = np.array(to_numpy(x))
+    host = host.astype(host.dtype.newbyteorder("="), copy=False)
+    return xp.asarray(host, dtype=like.dtype, device=device_of(like))
 
 
 def to_numpy(x: Array) -> np.ndarray:

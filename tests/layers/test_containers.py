@@ -174,27 +174,6 @@ def test_access():
     assert named["last"] is named[1] is layers[2]
 
 
-def test_parameter_names_and_order():
-    block = Residual(Sequential({"conv": Conv2D(2, 3, padding=1, bias=False), "norm": BatchNorm()}), Conv2D(2, 1))
-    shared = Dense(4)
-    model = Sequential({"stem": Conv2D(2, 1), "block": block, "flatten": Flatten(), "a": Dense(4), "b": shared, "c": shared})
-    model.build((1, 2, 2))
-    names = [name for name, _ in model.named_parameters()]
-    assert names == ["stem.W", "stem.b", "block.body.conv.W", "block.body.norm.gamma", "block.body.norm.beta",
-                     "block.shortcut.W", "block.shortcut.b", "a.W", "a.b", "b.W", "b.b"]  # fmt: skip
-    assert [p.name for p in model.parameters()] == names
-    assert [path for path, *_ in model.named_buffers()] == [
-        "block.body.norm.running_mean",
-        "block.body.norm.running_var",
-    ]
-    assert list(dict(block.named_parameters("x" * 0 if False else "")) if False else model.state_dict())[: len(names)] == names
-
-
-def test_weight_decay_is_for_weights_alone():
-    model = Sequential(Conv2D(2, 3), BatchNorm(), Flatten(), Dense(2)).build((1, 5, 5))
-    assert {p.name for p in model.parameters() if p.decay} == {"0.W", "3.W"}
-
-
 @pytest.mark.parametrize(
     "make, text",
     [
@@ -319,7 +298,9 @@ def test_wrong_device(xp):
 def test_backward_names_the_path():
     model = _nested()
     model.forward(np.ones((2, 3, 8, 8), np.float32))
-    with pytest.raises(ShapeError, match=r'linear_backward \(layer "head\.out"\): dy has shape \(2, 3\) but the forward'):
+    with pytest.raises(
+        ShapeError, match=r'linear_backward \(layer "head\.out"\): dy has shape \(2, 3\) but the forward'
+    ):
         model.backward(np.ones((2, 3), np.float32))
 
 
@@ -357,22 +338,6 @@ def test_failure_in_a_shortcut_keeps_earlier_forwards(rng):
     dx = block.backward(x)
     block.forward(x)
     assert np.array_equal(block.backward(x), dx)
-
-
-def test_need_dx_false_behind_layers_without_parameters(rng):
-    """What comes before the first layer that learns has nothing to do, and leaves nothing waiting."""
-    model = Sequential(Pool2D(2), Sequential(ReLU(), Flatten()), Residual(Dense(4)), Dense(2)).build((1, 4, 4))
-    x, dy = rng.normal(size=(3, 1, 4, 4)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
-    model.forward(x)
-    model.backward(dy)
-    grads = [p.grad.copy() for p in model.parameters()]
-    model.zero_grad()
-    model.forward(x)
-    model[0]._backward = lambda *a: pytest.fail("nobody needs this")
-    assert model.backward(dy, need_dx=False) is None
-    for p, grad in zip(model.parameters(), grads, strict=True):
-        assert np.array_equal(p.grad, grad)
-    assert not any(layer._pending for _, layer in model.named_layers())
 
 
 def test_repr():

@@ -73,7 +73,10 @@ def test_flatten(xp, rng, shape):
         (lambda: Dense(0), "units must be a positive int, got 0"),
         (lambda: Dense(-3), "units must be a positive int, got -3"),
         (lambda: Dense(1.5), r"units must be a positive int, got 1\.5"),
-        (lambda: Dense(3, activation="swash"), "no activation 'swash'; there are identity, relu, sigmoid, softmax, tanh"),
+        (
+            lambda: Dense(3, activation="swash"),
+            "no activation 'swash'; there are identity, relu, sigmoid, softmax, tanh",
+        ),
     ],
 )
 def test_bad_settings(make, text):

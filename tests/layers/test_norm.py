@@ -103,11 +103,14 @@ def test_errors():
     with pytest.raises(ShapeError, match=r"BatchNorm: the input must be images or features.*got shape \(3, 4\)"):
         BatchNorm().build((3, 4))
     x = np.ones((4, 3), np.float32)
-    for settings, text in (({"momentum": 1.5}, "momentum must be between 0 and 1, got 1.5"), ({"eps": 0.0}, "eps must")):
+    for settings, text in (
+        ({"momentum": 1.5}, "momentum must be between 0 and 1, got 1.5"),
+        ({"eps": 0.0}, "eps must"),
+    ):
         with pytest.raises(ArgumentError, match=text):
             Sequential(BatchNorm(**settings)).forward(x)
     layer = BatchNorm().build((3,))
-    with pytest.raises(ShapeError, match="one value per channel has no variance.*train with a larger batch"):
+    with pytest.raises(ShapeError, match=r"one value per channel has no variance.*train with a larger batch"):
         layer.forward(x[:1])
     with pytest.raises(ShapeError, match=r"gamma must have shape \(C,\) = \(5,\)"):
         layer.forward(np.ones((4, 5), np.float32))

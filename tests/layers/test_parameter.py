@@ -93,7 +93,7 @@ def test_model_that_becomes_part_of_a_larger_one(xp, rng):
     parent = Sequential({"child": child, "out": Dense(2)}).build((3,), rng=2)
     assert np.array_equal(_flat([p.data for p in child.parameters()]), weights)
     assert child.parameters()[0].name == "child.0.W"
-    of_child, of_parent = optim.Momentum(0.5), optim.Momentum(0.25)
+    of_child, of_parent = optim.Momentum(0.02), optim.Momentum(0.01)
     expected = {p.name: np.array(xp.to_numpy(p.data), np.float64) for p in parent.parameters()}
     speed = [dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)]
     x, dy = xp.asarray(rng.normal(size=(4, 3)), "float32"), xp.asarray(rng.normal(size=(4, 2)), "float32")
@@ -109,7 +109,7 @@ def test_model_that_becomes_part_of_a_larger_one(xp, rng):
         parent.backward(dy)
         (of_child, of_parent)[who].update(model)
         for p in model.parameters():
-            speed[who][p.name] = 0.9 * speed[who][p.name] - (0.5, 0.25)[who] * xp.to_numpy(p.grad)
+            speed[who][p.name] = 0.9 * speed[who][p.name] - (0.02, 0.01)[who] * xp.to_numpy(p.grad)
             expected[p.name] += speed[who][p.name]
         for p in parent.parameters():
             assert_close(p.data, expected[p.name], terms=8)
@@ -184,3 +184,27 @@ def test_empty_store():
     model.zero_grad()
     optim.Adam().update(model)  # nothing to learn is no error
     assert model.state_dict() == {}
+
+
+def test_parameter_names_and_order():
+    block = Residual(Sequential({"conv": Conv2D(2, 3, padding=1, bias=False), "norm": BatchNorm()}), Conv2D(2, 1))
+    shared = Dense(4)
+    model = Sequential(
+        {"stem": Conv2D(2, 1), "block": block, "flatten": Flatten(), "a": Dense(4), "b": shared, "c": shared}
+    )
+    model.build((1, 2, 2))
+    names = [name for name, _ in model.named_parameters()]
+    assert names == ["stem.W", "stem.b", "block.body.conv.W", "block.body.norm.gamma", "block.body.norm.beta",
+                     "block.shortcut.W", "block.shortcut.b", "a.W", "a.b", "b.W", "b.b"]  # fmt: skip
+    assert [p.name for p in model.parameters()] == names
+    assert [path for path, *_ in model.named_buffers()] == [
+        "block.body.norm.running_mean",
+        "block.body.norm.running_var",
+    ]
+    assert list(model.state_dict()) == [*names, "block.body.norm.running_mean", "block.body.norm.running_var"]
+    assert next(name for name, _ in block.named_parameters()) == "body.conv.W"  # seen from the block
+
+
+def test_weight_decay_is_for_weights_alone():
+    model = Sequential(Conv2D(2, 3), BatchNorm(), Flatten(), Dense(2)).build((1, 5, 5))
+    assert {p.name for p in model.parameters() if p.decay} == {"0.W", "3.W"}

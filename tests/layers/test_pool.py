@@ -74,7 +74,9 @@ def test_bad_settings(make, text):
 
 
 def test_too_small_an_image():
-    with pytest.raises(ShapeError, match=r"Pool2D: the output would have 0 rows: floor\(\(2 \+ 0 \+ 0 - 1\*\(3-1\) - 1"):
+    with pytest.raises(
+        ShapeError, match=r"Pool2D: the output would have 0 rows: floor\(\(2 \+ 0 \+ 0 - 1\*\(3-1\) - 1"
+    ):
         Pool2D(3).build((1, 2, 8))
 
 

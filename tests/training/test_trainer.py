@@ -114,7 +114,7 @@ def test_wrong_use(blobs) -> None:
 
 
 def test_a_loss_that_is_nan_only_when_read_stops_the_epoch(blobs) -> None:
-    class LazyLoss(MeanSquaredError):
+    class LazyLoss(MeanSquaredError):  # noqa: N818 (an error measured, not raised)
         """As on a GPU, where reading the loss would stall the step."""
 
         def _forward(self, y, t):

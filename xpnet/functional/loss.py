@@ -144,6 +144,7 @@ def _targets(op: str, xp: Any, logits: Array, t: Array) -> Array:
         )
     if not is_integer(xp, t):
         raise DTypeError(op, f"labels t of shape (N,) must be integers, got {t.dtype}; give classes as 0..{K - 1}")
+    t = xp.astype(t, xp.int64, copy=False)  # uint8 would count 300 classes as 0..255, 0..43
     if is_on_host(t):
         low, high = int(xp.min(t)), int(xp.max(t))
         if low < 0 or high >= K:
@@ -152,7 +153,6 @@ def _targets(op: str, xp: Any, logits: Array, t: Array) -> Array:
                 f"labels must be from 0 to {K - 1} for {K} classes, got labels from {low} to {high}; "
                 "check the number of outputs of the model, or renumber the labels",
             )
-    t = xp.astype(t, xp.int64, copy=False)  # uint8 would count 300 classes as 0..255, 0..43
     classes = xp.arange(K, dtype=xp.int64, device=device_of(t))
     target = xp.astype(t[:, None] == classes[None, :], wide)
     if not is_on_host(t):

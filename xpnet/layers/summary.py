@@ -134,6 +134,7 @@ def summarize(model: Layer, input_shape: tuple[int, ...]) -> Summary:
     """Walk a model, built or not, for inputs of `input_shape` (without the batch)."""
     dtype = model.parameters()[0].data.dtype if model.parameters() else backend.get().dtype
     size = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[backend.dtype_name(dtype)]
+    model.output_shape(input_shape)  # an error of the whole chain names the layer's path
     trace = Trace(size)
     model._trace(trace, "", trace.tensor(input_shape))
     return Summary(type(model).__name__, input_shape, trace.rows)

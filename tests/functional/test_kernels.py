@@ -1,0 +1,123 @@
+"""Every kernel registered for one library gives what the agnostic one gives, on arguments of all kinds."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from tests.operations import CASES, Case
+from xpnet import backend, config
+from xpnet.kernels import find, registered, table
+from xpnet.kernels.geometry import make_window
+from xpnet.testing import assert_close
+
+FASTER = [(library, name) for library, name in registered() if library != "agnostic"]
+
+
+def namespace(library):
+    try:
+        with backend.using(library) as chosen:
+            return chosen.xp
+    except backend.BackendUnavailableError as error:
+        pytest.skip(f"{library}: {error}")
+
+
+def host_arguments(name, rng):
+    """Yield arguments of a kernel, float64 on the host; none where whole operations exercise it."""
+    normal = rng.standard_normal
+    if name == "matmul_into":
+        yield (normal((3, 7)), normal((3, 5)), normal((5, 7))), {}
+        yield (normal((3, 20))[:, 4:11], normal((3, 5)), normal((7, 5)).T), {}
+        yield (normal((1, 1)), normal((1, 1)), normal((1, 1))), {}
+    if name.endswith("_update"):  # weights, gradient, state (never negative), and numbers by their names
+        parameters = inspect.signature(table._TABLE["agnostic", name]).parameters.values()
+        arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        numbers = {p.name: 3 if p.name == "step" else 0.3 for p in parameters if p.kind is p.KEYWORD_ONLY}
+        yield (normal(33), normal(33), *(rng.random(33) for _ in arrays[2:])), numbers
+
+
+@pytest.mark.parametrize("library, name", FASTER)
+def test_signature_is_that_of_the_agnostic_kernel(library, name):
+    own, agnostic = table._TABLE[library, name], table._TABLE["agnostic", name]
+    parameters = [
+        [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()] for f in (own, agnostic)
+    ]
+    assert parameters[0] == parameters[1]
+
+
+@pytest.mark.parametrize("library, name", FASTER)
+def test_writes_what_the_agnostic_kernel_writes(library, name, rng):
+    xp = namespace(library)
+    with backend.using(library):
+        for arguments, numbers in host_arguments(name, rng):
+            results = []
+            for kernels in ("auto", "agnostic"):
+                given = [backend.asarray(a, copy=True) if isinstance(a, np.ndarray) else a for a in arguments]
+                with config.using(kernels=kernels):
+                    returned = find(name, xp)(*given, **numbers)
+                returned = returned if isinstance(returned, tuple) else (returned,)
+                results.append([*given, *(r for r in returned if r is not None)])
+            for got, expected in zip(*results, strict=True):
+                assert_close(got, backend.to_numpy(expected), terms=5)
+
+
+@pytest.mark.parametrize("library", sorted({library for library, _ in FASTER}))
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_operations_by_either_kernels(library, case: Case, rng):
+    namespace(library)
+    host = case.make(rng)
+    dy = rng.standard_normal(np.shape(case.forward(*host)[0]))
+    results = []
+    with backend.using(library):
+        for kernels in ("auto", "agnostic"):
+            with config.using(kernels=kernels):
+                y, ctx, *more = case.forward(*(None if a is None else backend.asarray(a) for a in host))
+                results.append([y, *more, *case.backward(backend.asarray(dy), ctx)])
+    for got, expected in zip(*results, strict=True):
+        assert (got is None) == (expected is None)
+        if got is not None:
+            assert_close(got, backend.to_numpy(expected), terms=case.terms)
+
+
+@pytest.mark.parametrize("library, name", FASTER)
+def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
+    """Else the comparisons above would compare nothing."""
+    namespace(library)
+    if name.endswith("_update"):
+        pytest.skip("compared by its arguments alone")
+    called = []
+    kernel = table._TABLE[library, name]
+    monkeypatch.setitem(table._TABLE, (library, name), lambda *a, **k: (called.append(1), kernel(*a, **k))[1])
+    with backend.using(library), config.using(kernels="auto"):
+        for case in CASES:
+            y, ctx, *_ = case.forward(*(None if a is None else backend.asarray(a) for a in case.make(rng)))
+            case.backward(backend.asarray(np.ones(tuple(y.shape))), ctx)
+    assert called, f"no case of tests/operations.py reaches kernel {name!r} of {library}"
+
+
+def test_agnostic_turns_the_others_off():
+    xp = namespace("numpy")
+    with config.using(kernels="agnostic"):
+        for _, name in registered():
+            assert find(name, xp) is table._TABLE["agnostic", name]
+    with config.using(kernels="auto"):
+        assert find("matmul_into", xp) is table._TABLE["numpy", "matmul_into"]
+
+
+def test_a_kernel_without_an_agnostic_version_is_refused():
+    with pytest.raises(ValueError, match="kernel 'nonesuch' of numpy has no agnostic version to be checked against"):
+        table.register("numpy", "nonesuch")(lambda: None)
+    assert ("numpy", "nonesuch") not in registered()
+
+
+def test_taps_of_a_window_by_hand():
+    """3 pixels, kernel 2, stride 2, one pixel of padding on the left: outputs read (-, 0) and (1, 2)."""
+    window = make_window("test", (1, 3), (1, 2), 2, ((0, 0), (1, 0)))
+    assert window.output == (1, 2)
+    first, second = window.taps()
+    assert (first.out_columns, first.in_columns) == (slice(1, 2), slice(1, 2, 2))
+    assert (second.out_columns, second.in_columns) == (slice(0, 2), slice(0, 3, 2))
+    assert window.tap_counts(1) == [1, 2]
+    assert not window.is_pointwise

@@ -1,0 +1,161 @@
+"""CuPy in every state it can be in, and what ``auto`` makes of it; a fake in its place, so no GPU is needed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from xpnet import backend
+from xpnet.backend import BackendUnavailableError
+
+INSTALL = r"pip install 'xpnet\[cuda13\]' \(or 'xpnet\[cuda12\]' for a CUDA 12 driver\)"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    """No environment, nothing selected, and whatever a test registers is forgotten."""
+    for variable in ("XPNET_BACKEND", "XPNET_DTYPE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(backend, "_LOADERS", dict(backend._LOADERS))
+    monkeypatch.setattr(backend, "_NAMESPACES", dict(backend._NAMESPACES))
+
+
+@pytest.fixture
+def no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what makes `import cupy` raise ModuleNotFoundError
+
+
+class FakeDevice:
+    def __init__(self, index):
+        self.index = index
+
+    def __repr__(self):
+        return f"<CUDA Device {self.index}>"
+
+
+def fake_cupy(monkeypatch, *, usable, driver=13010, count=1):
+    """A stand-in for CuPy: enough of it for the selector, with NumPy in place of its arrays."""
+    cupy = types.ModuleType("cupy")
+    cupy.__version__ = "14.0.1"
+    cupy.is_available = lambda: usable
+    runtime = types.SimpleNamespace(driverGetVersion=lambda: driver, getDeviceCount=lambda: count)
+    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=FakeDevice)
+    namespace = types.ModuleType("array_api_compat.cupy")
+    namespace.empty, namespace.float32, namespace.float64 = np.empty, np.float32, np.float64
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", namespace)
+    monkeypatch.setattr("array_api_compat.cupy", namespace, raising=False)
+    return namespace
+
+
+# --- CuPy in every state -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_cupy")
+def test_cupy_not_installed():
+    with pytest.raises(
+        BackendUnavailableError, match=f"backend 'cupy' cannot be used: CuPy is not installed; {INSTALL}"
+    ):
+        backend.use("cupy")
+
+
+def test_cupy_broken(monkeypatch):
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "cupy":
+                raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(BackendUnavailableError, match=rf"CuPy is installed but broken: libcudart.*file; {INSTALL}"):
+        backend.use("cupy")
+    with pytest.raises(BackendUnavailableError, match="broken"):
+        backend.use("cupy:1")
+
+
+def test_a_module_that_cupy_lacks_is_not_taken_for_cupy(monkeypatch):
+    class Lacking:
+        def find_spec(self, name, *_):
+            if name == "cupy":
+                raise ModuleNotFoundError("No module named 'fastrlock'", name="fastrlock")
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Lacking(), *sys.meta_path])
+    with pytest.raises(BackendUnavailableError, match="ModuleNotFoundError: No module named 'fastrlock'; repair"):
+        backend.use("cupy")
+
+
+def test_cupy_without_a_driver(monkeypatch):
+    fake_cupy(monkeypatch, usable=False, driver=0)
+    with pytest.raises(
+        BackendUnavailableError, match=r"CuPy 14.0.1 is installed, but no NVIDIA driver .*BACKEND=numpy"
+    ):
+        backend.use("cupy")
+
+
+def test_cupy_without_a_gpu(monkeypatch):
+    fake_cupy(monkeypatch, usable=False, driver=12080)
+    with pytest.raises(
+        BackendUnavailableError, match=r"the driver \(CUDA 12\.8\) shows no GPU: .*CUDA_VISIBLE_DEVICES"
+    ):
+        backend.use("cupy")
+
+
+def test_cupy_usable(monkeypatch):
+    namespace = fake_cupy(monkeypatch, usable=True, count=2)
+    assert backend.use("cupy").xp is namespace
+    for spec, index in (("cupy", 0), ("cupy:0", 0), ("cupy:1", 1)):
+        chosen = backend.use(spec)
+        assert (chosen.name, chosen.device.index, chosen.dtype) == (spec, index, np.float32)
+    status = {s.name: s for s in backend.available()}["cupy"]
+    assert status.usable
+    assert "<CUDA Device 0>" in status.reason
+
+
+@pytest.mark.parametrize("device", ["7", "2", "-1", "x", "1.0"])
+def test_cupy_device_that_is_not_there(monkeypatch, device):
+    fake_cupy(monkeypatch, usable=True, count=2)
+    with pytest.raises(
+        BackendUnavailableError, match=rf"cupy has no device '{device}'; 2 found, so write cupy:0 to cupy:1$"
+    ):
+        backend.use(f"cupy:{device}")
+    fake_cupy(monkeypatch, usable=True, count=1)
+    with pytest.raises(BackendUnavailableError, match=r"1 found, so write cupy:0$"):
+        backend.use("cupy:1")
+
+
+# --- auto ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_cupy")
+def test_auto_is_numpy_without_a_gpu(caplog):
+    with caplog.at_level(logging.INFO, "xpnet"):
+        chosen = backend.use("auto")
+    assert chosen.name == "numpy"
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("backend auto: numpy (backend 'cupy' cannot be used: CuPy is not installed;")
+
+
+def test_auto_is_cupy_with_a_gpu(monkeypatch, caplog):
+    namespace = fake_cupy(monkeypatch, usable=True)
+    with caplog.at_level(logging.INFO, "xpnet"):
+        chosen = backend.get()
+    assert (chosen.name, chosen.xp) == ("cupy", namespace)
+    assert [r.getMessage() for r in caplog.records] == ["backend auto: cupy (a usable CUDA GPU was found)"]
+
+
+@pytest.mark.usefixtures("no_cupy")
+def test_an_explicit_name_logs_nothing_and_never_falls_back(monkeypatch, caplog):
+    with caplog.at_level(logging.DEBUG, "xpnet"):
+        backend.use("numpy")
+        monkeypatch.setattr(backend, "_selected", None)
+        monkeypatch.setenv("XPNET_BACKEND", "cupy")
+        for _ in range(2):  # nor the second time
+            with pytest.raises(BackendUnavailableError, match="CuPy is not installed"):
+                backend.get()
+    assert not caplog.records

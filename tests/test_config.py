@@ -1,0 +1,116 @@
+"""Settings: sizes in words, environment variables, and what a wrong one says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from xpnet import config
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    monkeypatch.setattr(config, "_values", {})
+    for name in config._SETTINGS:
+        monkeypatch.delenv(f"XPNET_{name.upper()}", raising=False)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("4MB", 4 << 20),
+        ("4 MB", 4 << 20),
+        (" 4mb ", 4 << 20),
+        ("4M", 4 << 20),
+        ("1.5KB", 1536),
+        ("2gb", 2 << 30),
+        ("512", 512),
+        ("512B", 512),
+        (512, 512),
+        ("1", 1),
+    ],
+)
+def test_sizes(text, expected):
+    assert config.parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "MB", "4TB", "-1", -1, "0", 0, "0.2B", "1e6", "4MBB", "4 M B", None, True, "١"])
+def test_what_is_no_size(text):
+    message = re.escape(f"expected a size such as '4MB' or 4194304, got {text!r}")
+    if text == "١":  # an Arabic one is a digit to Python, and fine
+        assert config.parse_bytes(text) == 1
+        return
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        config.parse_bytes(text)
+
+
+def test_defaults():
+    assert config.get("conv_workspace") == 4 << 20
+    assert config.get("kernels") == "auto"
+
+
+def test_environment(monkeypatch):
+    monkeypatch.setenv("XPNET_CONV_WORKSPACE", "64KB")
+    monkeypatch.setenv("XPNET_KERNELS", "agnostic")
+    assert config.get("conv_workspace") == 65536
+    assert config.get("kernels") == "agnostic"
+    config.set(kernels="auto", conv_workspace=100)
+    assert (config.get("kernels"), config.get("conv_workspace")) == ("auto", 100)
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("XPNET_CONV_WORKSPACE", "")
+    assert config.get("conv_workspace") == 4 << 20
+
+
+@pytest.mark.parametrize(
+    "variable, value, message",
+    [
+        ("XPNET_CONV_WORKSPACE", "lots", "XPNET_CONV_WORKSPACE: expected a size such as '4MB' or 4194304, got 'lots'"),
+        ("XPNET_KERNELS", "fast", "XPNET_KERNELS: expected 'auto' or 'agnostic', got 'fast'"),
+    ],
+)
+def test_wrong_environment(monkeypatch, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        config.get(variable.removeprefix("XPNET_").lower())
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"conv_workspace": 0}, "config.set: conv_workspace: expected a size such as '4MB' or 4194304, got 0"),
+        ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
+        ({"workspace": 1}, "config.set: no setting 'workspace'; there are conv_workspace, kernels"),
+    ],
+)
+def test_wrong_settings_change_nothing(settings, message):
+    for change in (config.set, lambda **s: config.using(**s).__enter__()):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            change(**{"conv_workspace": 77, "kernels": "agnostic", **settings})
+        assert (config.get("conv_workspace"), config.get("kernels")) == (4 << 20, "auto")
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"^config\.get: no setting 'nope'; there are conv_workspace, kernels"):
+        config.get("nope")
+
+
+def test_using_nests_and_restores():
+    config.set(conv_workspace=1000)
+    with config.using(conv_workspace="1KB", kernels="agnostic"):
+        with config.using(conv_workspace=5):
+            assert (config.get("conv_workspace"), config.get("kernels")) == (5, "agnostic")
+        assert config.get("conv_workspace") == 1024
+    assert (config.get("conv_workspace"), config.get("kernels")) == (1000, "auto")
+
+
+def test_an_error_inside_using_restores():
+    def fail():
+        with config.using(kernels="agnostic"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert config.get("kernels") == "auto"

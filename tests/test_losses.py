@@ -1,0 +1,103 @@
+"""Losses with the face of a layer."""
+
+import numpy as np
+import pytest
+
+from xpnet import functional as F
+from xpnet import losses
+from xpnet.errors import ArgumentError, StateError
+from xpnet.testing import assert_close
+
+
+def _softmax(z):
+    p = np.exp(z - z.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_softmax_cross_entropy(xp, rng, smoothing, one_hot):
+    z, t = rng.normal(size=(6, 5)), rng.integers(0, 5, size=6)
+    given = np.eye(5, dtype=np.float32)[t] if one_hot else t
+    logits, labels = xp.asarray(z, "float32"), xp.asarray(given)
+    loss = losses.SoftmaxCrossEntropy(label_smoothing=smoothing)
+    value = loss.forward(logits, labels)
+    target = (1 - smoothing) * np.eye(5)[t] + smoothing / 5
+    expected = -(target * np.log(_softmax(z))).sum() / 6
+    assert_close(value, expected, terms=30)
+    assert value.shape == ()
+    dz = loss.backward()
+    assert_close(dz, (_softmax(z) - target) / 6, terms=5)
+    loss.forward(logits, labels)
+    assert_close(loss.backward(3.0), 3 * xp.to_numpy(dz))
+    ours, ctx = F.softmax_cross_entropy_forward(logits, labels, label_smoothing=smoothing)
+    assert np.array_equal(xp.to_numpy(ours), xp.to_numpy(value))
+    assert np.array_equal(xp.to_numpy(F.softmax_cross_entropy_backward(1.0, ctx)), xp.to_numpy(dz))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_softmax_cross_entropy_equals_torch(rng, smoothing):
+    torch = pytest.importorskip("torch")
+    z, t = torch.tensor(rng.normal(size=(6, 5)), requires_grad=True), torch.tensor(rng.integers(0, 5, size=6))
+    value = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(z, t)
+    value.backward()
+    loss = losses.SoftmaxCrossEntropy(label_smoothing=smoothing)
+    assert_close(loss.forward(z.detach().numpy(), t.numpy()), value.detach().numpy(), terms=30)
+    assert_close(loss.backward(), z.grad.numpy(), terms=5)
+
+
+@pytest.mark.parametrize("reduction, factor", [("mean", 1 / 20), ("half_sum", 1 / 8)])
+def test_mean_squared_error(xp, rng, reduction, factor):
+    y, t = rng.normal(size=(2, 4, 5))
+    loss = losses.MeanSquaredError(reduction=reduction)
+    value = loss.forward(xp.asarray(y, "float32"), xp.asarray(t, "float32"))
+    assert_close(value, factor * ((y - t) ** 2).sum(), terms=20)
+    assert_close(loss.backward(), 2 * factor * (y - t))
+    loss.forward(xp.asarray(y, "float32"), xp.asarray(t, "float32"))
+    assert_close(loss.backward(xp.asarray(0.5, "float32")), factor * (y - t))
+
+
+@pytest.mark.parametrize("cls", [losses.SoftmaxCrossEntropy, losses.MeanSquaredError])
+def test_backward_without_forward(cls):
+    loss = cls()
+    text = rf"{cls.__name__}: backward without a forward; call forward\(y, t\) first"
+    y = np.ones((2, 3), np.float32)
+    with pytest.raises(StateError, match=text):
+        loss.backward()
+    loss(y, y)  # keeps nothing
+    with pytest.raises(StateError, match=text):
+        loss.backward()
+    loss.forward(y, y)
+    loss.backward()
+    with pytest.raises(StateError, match=text):
+        loss.backward()
+
+
+def test_calling_gives_the_same_number(rng):
+    y, t = rng.normal(size=(2, 4, 5))
+    for loss in (losses.SoftmaxCrossEntropy(label_smoothing=0.1), losses.MeanSquaredError()):
+        assert loss(y, t) == loss.forward(y, t)
+
+
+def test_by_name():
+    assert type(losses.by_name("softmax_cross_entropy")) is losses.SoftmaxCrossEntropy
+    assert type(losses.by_name("mean_squared_error")) is losses.MeanSquaredError
+    mine = losses.SoftmaxCrossEntropy(label_smoothing=0.3)
+    assert losses.by_name(mine) is mine
+    with pytest.raises(
+        ValueError, match="losses: no loss 'hinge'; there are mean_squared_error, softmax_cross_entropy"
+    ):
+        losses.by_name("hinge")
+
+
+def test_bad_settings():
+    for smoothing in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ArgumentError, match="SoftmaxCrossEntropy: label_smoothing must be at least 0 and below 1"):
+            losses.SoftmaxCrossEntropy(label_smoothing=smoothing)
+    with pytest.raises(ArgumentError, match="MeanSquaredError: reduction must be one of mean, half_sum, got 'sum'"):
+        losses.MeanSquaredError(reduction="sum")
+
+
+def test_unfinished_subclass():
+    with pytest.raises(NotImplementedError, match=r"Loss must define _forward\(y, t\)"):
+        losses.Loss().forward(np.ones(1), np.ones(1))
