@@ -35,12 +35,9 @@ def test_sizes(text, expected):
     assert config.parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "MB", "4TB", "-1", -1, "0", 0, "0.2B", "1e6", "4MBB", "4 M B", None, True, "١"])
+@pytest.mark.parametrize("text", ["", "MB", "4TB", "-1", -1, "0", 0, "0.2B", "1e6", "4MBB", "4 M B", None, True])
 def test_what_is_no_size(text):
     message = re.escape(f"expected a size such as '4MB' or 4194304, got {text!r}")
-    if text == "١":  # an Arabic one is a digit to Python, and fine
-        assert config.parse_bytes(text) == 1
-        return
     with pytest.raises(ValueError, match=f"^{message}$"):
         config.parse_bytes(text)
 

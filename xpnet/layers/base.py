@@ -393,6 +393,10 @@ class Layer:
         trace.add(self, path, x, y)
         return y
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: not the flat buffers, whose views a copy would tear apart."""
+        return vars(self) | {"_store": None, "_pending": []}
+
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
         return f"{type(self).__name__}({settings})"
