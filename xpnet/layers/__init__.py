@@ -2,7 +2,8 @@
 
 from xpnet.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from xpnet.layers.base import Layer
-from xpnet.layers.containers import Residual, Sequential
+from xpnet.layers.branches import Add, Multiply, Parallel, Residual
+from xpnet.layers.containers import Sequential
 from xpnet.layers.conv import Conv2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.linear import Dense, Flatten
@@ -12,12 +13,15 @@ from xpnet.layers.pool import Pool2D
 
 __all__ = [
     "Activation",
+    "Add",
     "BatchNorm",
     "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
     "Layer",
+    "Multiply",
+    "Parallel",
     "Parameter",
     "Pool2D",
     "ReLU",
