@@ -79,7 +79,10 @@ def test_wrong_environment(monkeypatch, variable, value, message):
     [
         ({"conv_workspace": 0}, "config.set: conv_workspace: expected a size such as '4MB' or 4194304, got 0"),
         ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
-        ({"workspace": 1}, "config.set: no setting 'workspace'; there are conv_workspace, kernels"),
+        (
+            {"workspace": 1},
+            "config.set: no setting 'workspace'; there are conv_workspace, deterministic",
+        ),
     ],
 )
 def test_wrong_settings_change_nothing(settings, message):
@@ -90,7 +93,10 @@ def test_wrong_settings_change_nothing(settings, message):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"^config\.get: no setting 'nope'; there are conv_workspace, kernels"):
+    with pytest.raises(
+        ValueError,
+        match=r"^config\.get: no setting 'nope'; there are conv_workspace, deterministic",
+    ):
         config.get("nope")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, device_of, is_half
 from xpnet.errors import ArrayMismatchError, DTypeError, OperationError, ShapeError
 
-__all__ = ["check_arrays", "check_gradient", "check_images", "check_ndim", "is_integer"]
+__all__ = ["check_arrays", "check_gradient", "check_images", "check_ndim", "describe_non_finite", "is_integer"]
 
 _KINDS: dict[tuple[Any, Any], str] = {}  # (namespace, dtype) -> "float" | "integer" | "other"
 
@@ -102,3 +102,18 @@ def check_gradient(operation: str, dy: Array, like: Array, shape: tuple[int, ...
             f"dy has shape {tuple(dy.shape)} but the forward pass gave {tuple(shape)}; they must be equal",
         )
     return xp
+
+
+def describe_non_finite(x: Array) -> str | None:
+    """Return how many values of `x` are NaN or infinite and where the first is; None if all are finite.
+
+    It reads the answer, so on a GPU it waits for the device.
+    """
+    xp = array_namespace(x)
+    bad = ~xp.isfinite(x)
+    count = int(xp.sum(xp.astype(bad, xp.int64)))
+    if not count:
+        return None
+    rows = xp.any(xp.reshape(bad, (x.shape[0], -1)), axis=1) if len(x.shape) else xp.reshape(bad, (1,))
+    first = int(xp.argmax(xp.astype(rows, xp.int64)))
+    return f"{count} values that are NaN or infinite, first in row {first}"
