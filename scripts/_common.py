@@ -50,7 +50,7 @@ def positive(text: str) -> int:
     return value
 
 
-def run(args: argparse.Namespace, make_model: Callable[[], Layer], load: Callable[[], Dataset]) -> int:
+def run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load: Callable[[], Dataset]) -> int:
     """Train, report and save; return the exit code. What can go wrong ends in one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -66,13 +66,13 @@ def run(args: argparse.Namespace, make_model: Callable[[], Layer], load: Callabl
         return INTERRUPTED
 
 
-def _run(args: argparse.Namespace, make_model: Callable[[], Layer], load: Callable[[], Dataset]) -> int:
+def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load: Callable[[], Dataset]) -> int:
     chosen = backend.use(args.backend, dtype=args.dtype)
     optimizer = optim.by_name(args.optimizer, lr=args.lr)
     data = load()
     if args.limit:
         data = data.limit(args.limit, args.limit)
-    model = make_model().build(data.input_shape, rng=args.seed)
+    model = make_model(data).build(data.input_shape, rng=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)  # now, so that a folder that cannot be written costs no training
     print(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images; backend {chosen.name}")
     print(model.summary())

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     # ten epochs leave much to chance (twenty seeds gave 91.1 to 96.1 %); this seed is a median one
     add_arguments(parser, epochs=10, batch_size=64, optimizer="sgd", lr=0.1, out="runs/digits", seed=2)
     args = parser.parse_args(argv)
-    return run(args, make_model, lambda: data.digits().scaled())
+    return run(args, lambda dataset: make_model(), lambda: data.digits().scaled())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         options = {"upscale": 4} if args.data in ("auto", "digits") else {}
         return data.load(args.data, **options).scaled(-1.0, 1.0)
 
-    return run(args, lambda: LeNet(variant=args.variant, activation=args.activation), load)
+    return run(
+        args, lambda dataset: LeNet(len(dataset.classes), variant=args.variant, activation=args.activation), load
+    )
 
 
 if __name__ == "__main__":

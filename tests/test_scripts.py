@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-NAMES = sorted(p.name for p in SCRIPTS.glob("train_*.py"))
+NAMES = sorted(p.name for p in SCRIPTS.glob("train*.py"))
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.C
 
 
 def test_the_scripts_are_there() -> None:
-    assert NAMES == ["train_digits.py", "train_lenet.py", "train_simple_convnet.py"]
+    assert NAMES == ["train.py", "train_digits.py", "train_lenet.py"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,6 +61,16 @@ def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> 
     assert [e["epoch"] for e in history["epochs"]] == [1, 2]
     assert (tmp_path / "out" / "weights.safetensors").stat().st_size > 1000
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_any_model_trains_from_one_script(tmp_path: Path) -> None:
+    arguments = ["--model", "simple_convnet", "--data", "digits", "--upscale", "2", "--epochs", "1", "--limit", "64"]
+    result = run(tmp_path, "train.py", *arguments, "--out", "out", "--backend", "numpy")
+    assert result.returncode == 0, result.stderr
+    assert "SimpleConvNet on input (1, 16, 16)" in result.stdout
+    unknown = run(tmp_path, "train.py", "--model", "lenet5", "--data", "digits")
+    assert unknown.returncode == 2
+    assert "invalid choice: 'lenet5'" in unknown.stderr
 
 
 def test_digits_reach_the_accuracy_of_the_recipe(tmp_path: Path) -> None:

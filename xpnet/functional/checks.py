@@ -39,7 +39,7 @@ def check_arrays(operation: str, **arrays: Array | None) -> Any:
     """
     first_name, first, xp = "", None, None
     for name, x in arrays.items():
-        if x is None:
+        if x is None and first is not None:
             continue
         try:
             xp_of_x = array_namespace(x)

@@ -119,6 +119,7 @@ def forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:
 
 
 def backward_child(name: str, child: Layer, dy: Array | None, need_dx: bool) -> Array | None:
+    """Go backward through a child, putting its name into the path of an error."""
     try:
         return child.backward(dy, need_dx=need_dx)
     except OperationError as error:

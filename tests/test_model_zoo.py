@@ -1,0 +1,118 @@
+"""The models of the literature: sizes as published, and a training step of each family."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import backend, models
+from xpnet.gradcheck import check_gradients
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.models import VGG, GoogLeNet, MobileNet, MobileNetV2, ResNet, SqueezeNet
+from xpnet.optim import Momentum
+from xpnet.training import train_step
+
+# parameters as published with the papers or, to the last one, by the usual implementations
+IMAGENET = {
+    "alexnet": 60_965_224,
+    "googlenet": 6_998_552,
+    "mobilenet": 4_231_976,
+    "mobilenet_v2": 3_504_872,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "squeezenet": 1_248_424,
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "vgg11_bn": 132_868_840,
+    "vgg13_bn": 133_053_736,
+    "vgg16_bn": 138_365_992,
+    "vgg19_bn": 143_678_248,
+}
+CIFAR = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018, "resnet110": 1_727_962}
+MNIST = {"deep_convnet": 123_552, "lenet": 44_426, "lenet_1998": 61_706, "simple_convnet": 433_890}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "parameters"),
+    [(n, (3, 224, 224), 1000, p) for n, p in IMAGENET.items()]
+    + [(n, (3, 32, 32), 10, p) for n, p in CIFAR.items()]
+    + [(n, (1, 28, 28), 10, p) for n, p in MNIST.items()],
+)
+def test_parameters_and_output_shape(name, shape, classes, parameters) -> None:
+    model = models.by_name(name, classes)
+    assert model.output_shape(shape) == (classes,)
+    assert model.summary(shape).parameters == parameters
+
+
+def test_every_model_is_in_the_table() -> None:
+    assert set(models.names()) == {*IMAGENET, *CIFAR, *MNIST}
+
+
+def test_multiply_adds_as_published() -> None:
+    published = {"alexnet": 0.72e9, "vgg16": 15.5e9, "resnet18": 1.8e9, "resnet50": 4.1e9, "mobilenet": 569e6}
+    for name, count in published.items():
+        assert models.by_name(name, 1000).summary((3, 224, 224)).multiply_adds == pytest.approx(count, rel=0.02)
+
+
+SMALL = {
+    "resnet20": (lambda: ResNet(20), (3, 16, 16)),
+    "resnet20 with projections": (lambda: ResNet(20, shortcut="B"), (3, 16, 16)),
+    "resnet18": (lambda: ResNet(18, 10), (3, 32, 32)),
+    "mobilenet": (lambda: MobileNet(10, width=0.25), (3, 32, 32)),
+    "mobilenet v2": (lambda: MobileNetV2(10, width=0.25), (3, 32, 32)),
+    "squeezenet": (lambda: SqueezeNet(10), (3, 48, 48)),
+    "squeezenet 1.1": (lambda: SqueezeNet(10, version="1.1"), (3, 48, 48)),
+    "googlenet": (lambda: GoogLeNet(10), (3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_step_lowers_the_loss_on_its_own_batch(rng, name) -> None:
+    make, shape = SMALL[name]
+    with backend.using("numpy"):
+        model = make().build(shape, rng=0)
+        x, t = rng.standard_normal((8, *shape)).astype(np.float32), rng.integers(0, 10, 8)
+        optimizer, loss = Momentum(lr=0.002), SoftmaxCrossEntropy()
+        values = [float(train_step(model, loss, optimizer, x, t)) for _ in range(6)]
+    assert min(values[3:]) < values[0]
+    assert all(np.isfinite(values))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet v2", "googlenet"])
+def test_gradients(rng, name) -> None:
+    make, shape = SMALL[name]
+    with backend.using("numpy", dtype="float64"):
+        report = check_gradients(
+            make().build(shape, rng=1), rng.standard_normal((2, *shape)), np.array([1, 3]), samples=1
+        )
+    assert report.passed, str(report)
+
+
+def test_shortcut_a_takes_every_second_pixel_and_adds_zero_channels(rng) -> None:
+    with backend.using("numpy"):
+        model = ResNet(20).build((3, 16, 16))
+        shortcut = model["block2_1"].shortcut
+        x = rng.standard_normal((2, 16, 16, 16)).astype(np.float32)
+        y = shortcut.predict(x)
+    assert np.array_equal(y[:, :16], x[:, :, ::2, ::2])
+    assert not y[:, 16:].any()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ResNet(21), "ResNet: depth must be one of 18, 20, 32, 34, 44, 50, 56, 101, 110, 152, got 21"),
+        (lambda: ResNet(20, shortcut="C"), "ResNet: shortcut must be one of A, B, got 'C'"),
+        (lambda: VGG(12), "VGG: depth must be one of 11, 13, 16, 19, got 12"),
+        (lambda: SqueezeNet(version="2"), "SqueezeNet: version must be one of 1.0, 1.1, got '2'"),
+        (lambda: models.by_name("resnet21"), "models: no model 'resnet21'; there are alexnet, deep_convnet"),
+    ],
+)
+def test_wrong_settings(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
