@@ -1,5 +1,7 @@
 """What every optimizer can do: clip, L1, limits of norms, groups; on every library and without waiting for it."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -245,6 +247,19 @@ def test_resume_with_everything_bit_for_bit(xp, rng):
         second.update(resumed)
     for name, w in _host(whole).items():
         assert np.array_equal(_host(resumed)[name], w), name
+
+
+def test_a_copy_of_optimizer_and_model_keeps_its_groups(xp, rng):
+    model, optimizer = _model(), optim.Momentum(0.1, groups=[{"match": "*.b", "lr": 0.5}])
+    _set_grads(model, rng)
+    optimizer.update(model)
+    twin, other = copy.deepcopy((model, optimizer))
+    gradients = _set_grads(model, rng)
+    for p in twin.parameters():
+        p.grad[...] = backend.asarray_like(gradients[p.name], p.grad)
+    optimizer.update(model)
+    other.update(twin)
+    assert all(np.array_equal(w, _host(twin)[name]) for name, w in _host(model).items())
 
 
 def test_groups_hold_after_the_model_becomes_part_of_another(xp, rng):

@@ -103,7 +103,7 @@ class Optimizer:
         self._first_lr = self.lr  # what the lr of groups are in proportion to
         self._store: ParameterStore | None = None
         self._state: list[dict[str, Array]] = []  # one mapping for each segment of the store
-        self._own: dict[int, GroupSettings] = {}  # settings of parameters in groups, by their id
+        self._own: list[list[GroupSettings]] = []  # what groups say of each parameter of each segment
         self._factors: dict[tuple[str, int], tuple[float, Array | None]] = {}
         self._grad_norm: Array | None = None
         settings_of(self, [])  # refuse bad groups here and not at the first update
@@ -168,9 +168,9 @@ class Optimizer:
             self._update_segment(
                 segment, state, g, self._rate(i, segment), self._coefficient("weight_decay", i, segment)
             )
-        if self.max_norm is not None or self._own:
-            for p in store.parameters:
-                limit_units(p, self._own.get(id(p), {}).get("max_norm", self.max_norm))
+        for segment, groups in zip(store.segments, self._own, strict=True):
+            for p, own in zip(segment.parameters, groups, strict=True):
+                limit_units(p, own.get("max_norm", self.max_norm))
 
     def _update_segment(
         self, segment: Segment, state: dict[str, Array], g: Array, lr: float | Array, decay: Array | None
@@ -195,7 +195,7 @@ class Optimizer:
 
     def _rate(self, i: int, segment: Segment) -> float | Array:
         """Return the learning rate: one number, or where groups have their own, one for each element."""
-        if not any("lr" in own for own in self._own.values()):
+        if not any("lr" in own for own in self._own[i]):
             return self.lr
         ratios = self._per_element("lr", i, segment, 1.0, lambda p, own: own.get("lr", self._first_lr) / self._first_lr)
         return self.lr if ratios is None else self.lr * ratios
@@ -203,7 +203,7 @@ class Optimizer:
     def _coefficient(self, name: str, i: int, segment: Segment) -> Array | None:
         """Return the coefficients of weight decay or l1, one for each element; None if all are 0."""
         value = getattr(self, name)
-        if not value and not self._own:
+        if not value and not any(name in own for own in self._own[i]):
             return None
         return self._per_element(name, i, segment, value, lambda p, own: own.get(name, value * p.decay))
 
@@ -213,14 +213,18 @@ class Optimizer:
         """Return the value of each parameter, at each of its elements; made once, and again when `key` changes."""
         known = self._factors.get((name, i))
         if known is None or known[0] != key:
-            values = [value(p, self._own.get(id(p), {})) for p in segment.parameters]
+            values = [value(p, own) for p, own in zip(segment.parameters, self._own[i], strict=True)]
             known = (key, segment.per_element(values) if any(values) else None)
             self._factors[name, i] = known
         return known[1]
 
+    def _find_groups(self, store: ParameterStore) -> list[list[GroupSettings]]:
+        found = settings_of(self, store.parameters)
+        return [[found.get(id(p), {}) for p in segment.parameters] for segment in store.segments]
+
     def _bind(self, store: ParameterStore) -> None:
         if self._store is None:
-            self._own = settings_of(self, store.parameters)
+            self._own = self._find_groups(store)
             self._state = [{n: _zeros_like(segment.data) for n in self._state_names()} for segment in store.segments]
         elif layout(store) != layout(self._store):
             raise StateError(
@@ -261,7 +265,7 @@ class Optimizer:
                 f"{type(self).__name__}: the state has no {', '.join(map(repr, sorted(missing)))}; "
                 "give what state_dict() of an optimizer returned"
             )
-        own = settings_of(self, store.parameters)
+        own = self._find_groups(store)
         arrays = []
         if int(state["step"]) > 0:
             names = {f"{name}.{i}" for i in range(len(store.segments)) for name in self._state_names()}
