@@ -167,7 +167,7 @@ def test_the_number_of_batches_is_saved(xp, rng):
 
 
 def test_a_refused_batch_does_not_count():
-    layer = BatchNorm(momentum=None).build((3,))
+    layer = BatchNorm(momentum=None)
     with pytest.raises(ShapeError, match="one value per channel has no variance"):
         layer.forward(np.ones((1, 3), np.float32))
     assert layer.batches.tolist() == [0.0]
