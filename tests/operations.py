@@ -87,6 +87,10 @@ def _norm(label: str, x: tuple, terms: int, affine: bool = True, **options: Any)
     return Case("batch_norm", label, arrays, ("x", "gamma", "beta"), options, terms)
 
 
+def _sample_norm(op: str, label: str, x: tuple, affine: tuple | None, terms: int, **options: Any) -> Case:
+    return Case(op, label, {"x": x, "gamma": affine, "beta": affine}, ("x", "gamma", "beta"), options, terms)
+
+
 def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
     return Case(op, label, {"x": shape}, ("x",), options)
 
@@ -124,6 +128,17 @@ CASES = [
     _norm("images, inference", (2, 3, 2, 3), 12, train=False),
     _norm("features", (5, 3), 5, train=True),
     _norm("features, no affine", (5, 3), 5, affine=False, train=True, eps=0.1),
+    _sample_norm("layer_norm", "features", (5, 4), (4,), 10),
+    _sample_norm("layer_norm", "images", (2, 3, 2, 3), (3, 2, 3), 36),
+    _sample_norm("layer_norm", "sequences, no affine", (3, 2, 3), None, 12, eps=0.1),
+    _sample_norm("group_norm", "images", (2, 4, 3, 2), (4,), 24, groups=2),
+    _sample_norm("group_norm", "features, no affine", (3, 6), None, 6, groups=2, eps=0.1),
+    _sample_norm("group_norm", "one group", (2, 3, 1, 2), (3,), 12, groups=1),
+    _sample_norm("instance_norm", "images", (2, 3, 2, 3), (3,), 12),
+    _sample_norm("instance_norm", "images, no affine", (2, 1, 3, 3), None, 18, eps=0.1),
+    _one("local_response_norm", "images", (2, 7, 2, 3)),
+    _one("local_response_norm", "strong, even window", (2, 5, 3, 2), size=4, alpha=2.0, beta=0.6, k=2.0),
+    _one("local_response_norm", "rows, window above the channels", (3, 4), size=11, alpha=1.0, beta=0.5),
     _one("relu"),
     _one("relu", "rows", (3, 7)),
     _one("sigmoid"),

@@ -106,6 +106,33 @@ def naive_batch_norm(x, gamma, beta, eps=1e-5, mean=None, var=None):
     return y, means, variances
 
 
+def naive_group_norm(x, gamma, beta, groups, eps):
+    """Normalise each group of neighbouring channels; gamma and beta of a channel's or of a sample's shape."""
+    x = np.asarray(x, np.float64)
+    y = np.zeros(x.shape)
+    width = x.shape[1] // groups
+    for n, g in np.ndindex(x.shape[0], groups):
+        members = (n, slice(g * width, (g + 1) * width))
+        values = [float(v) for v in x[members].ravel()]
+        mean = math.fsum(values) / len(values)
+        variance = math.fsum((v - mean) ** 2 for v in values) / len(values)
+        y[members] = (x[members] - mean) / math.sqrt(variance + eps)
+    for index in np.ndindex(*x.shape):
+        scale = index[1 : 1 + np.ndim(gamma)] if gamma is not None else ()
+        y[index] *= 1.0 if gamma is None else float(gamma[scale])
+        y[index] += 0.0 if beta is None else float(beta[index[1 : 1 + np.ndim(beta)]])
+    return y
+
+
+def naive_local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    x = np.asarray(x, np.float64)
+    y = np.zeros(x.shape)
+    for n, c in np.ndindex(*x.shape[:2]):
+        window = [x[n, j] ** 2 for j in range(c - size // 2, c + (size - 1) // 2 + 1) if 0 <= j < x.shape[1]]
+        y[n, c] = x[n, c] / (k + alpha / size * sum(window)) ** beta
+    return y
+
+
 def naive_elementwise(function: Callable[[float], float], x):
     x = np.asarray(x, np.float64)
     return np.array([function(float(v)) for v in x.ravel()]).reshape(x.shape)

@@ -30,7 +30,7 @@ def _check_share(values: np.ndarray, inside: float, share: float) -> None:
     assert abs(got - share) < 5 * math.sqrt(share * (1 - share) / n)
 
 
-HE, GLOROT = math.sqrt(2 / 48), math.sqrt(2 / (48 + 75))
+HE, GLOROT, LECUN = math.sqrt(2 / 48), math.sqrt(2 / (48 + 75)), math.sqrt(1 / 48)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ HE, GLOROT = math.sqrt(2 / 48), math.sqrt(2 / (48 + 75))
         (init.he_normal(), 0.0, HE),
         (init.glorot_normal(), 0.0, GLOROT),
         (init.xavier_normal(), 0.0, GLOROT),
+        (init.lecun_normal(), 0.0, LECUN),
     ],
 )
 def test_normal_kinds(initializer, mean, std):
@@ -58,6 +59,7 @@ def test_normal_kinds(initializer, mean, std):
         (init.he_uniform(), -math.sqrt(3) * HE, math.sqrt(3) * HE),
         (init.glorot_uniform(), -math.sqrt(3) * GLOROT, math.sqrt(3) * GLOROT),
         (init.xavier_uniform(), -math.sqrt(3) * GLOROT, math.sqrt(3) * GLOROT),
+        (init.lecun_uniform(), -math.sqrt(3) * LECUN, math.sqrt(3) * LECUN),
     ],
 )
 def test_uniform_kinds(initializer, low, high):
@@ -79,6 +81,23 @@ def test_truncated_normal(bound):
     _check_share(z, bound / 2, _normal_share(bound / 2) / _normal_share(bound))
 
 
+@pytest.mark.parametrize("gain", [1.0, 2.5])
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (4, 3, 2, 2), (20, 3, 2, 2), (1, 7)])
+def test_orthogonal(shape, gain):
+    W = init.orthogonal(gain)(generator(2), shape, FANS).reshape(shape[0], -1)
+    product = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
+    np.testing.assert_allclose(product, gain**2 * np.eye(min(W.shape)), atol=1e-12)
+
+
+def test_orthogonal_takes_all_directions_alike():
+    """Without the signs of R, LAPACK's Q has a diagonal that is mostly of one sign."""
+    rng = generator(7)
+    drawn = np.array([init.orthogonal()(rng, (3, 3), FANS) for _ in range(2000)])
+    assert abs(drawn.mean(axis=0)).max() < 5 * math.sqrt(1 / 3 / 2000)
+    np.testing.assert_allclose(drawn.var(axis=0), np.full((3, 3), 1 / 3), rtol=0.15)
+    assert abs(np.linalg.det(drawn).mean()) < 5 / math.sqrt(2000)
+
+
 def test_constants(rng):
     value = rng.normal()
     for initializer, expected in ((init.zeros(), 0.0), (init.ones(), 1.0), (init.constant(value), value)):
@@ -88,8 +107,8 @@ def test_constants(rng):
 
 
 def test_names():
-    for name in ("glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "normal", "ones", "truncated_normal",
-                 "uniform", "xavier_normal", "xavier_uniform", "zeros"):  # fmt: skip
+    distributions = [f"{who}_{kind}" for who in ("glorot", "he", "lecun", "xavier") for kind in ("normal", "uniform")]
+    for name in [*distributions, "normal", "ones", "orthogonal", "truncated_normal", "uniform", "zeros"]:
         by_name = init.by_name(name)(generator(1), (5, 6), FANS)
         assert np.array_equal(by_name, getattr(init, name)()(generator(1), (5, 6), FANS)), name
     mine = init.constant(3.0)
@@ -103,6 +122,11 @@ def test_names():
         (lambda: init.normal(math.nan), r"init\.normal: std must not be negative, got nan"),
         (lambda: init.truncated_normal(-1.0), r"init\.truncated_normal: std must not be negative, got -1\.0"),
         (lambda: init.truncated_normal(bound=0.1), r"bound must be at least 0\.5 standard deviations, got 0\.1"),
+        (lambda: init.orthogonal(-1.0), r"init\.orthogonal: gain must not be negative, got -1\.0"),
+        (
+            lambda: Dense(3, bias_init="orthogonal").build((2,)),
+            r"init\.orthogonal: weights of at least 2 axes needed, got shape \(3,\)",
+        ),
         (lambda: init.uniform(1.0, 0.0), r"init\.uniform: low must not be above high, got 1\.0 and 0\.0"),
         (lambda: init.by_name("kaiming"), r"init: no initialiser 'kaiming'; there are glorot_normal, .*zeros"),
         (lambda: Dense(3, init="kaiming"), r"init: no initialiser 'kaiming'"),

@@ -28,8 +28,11 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
     "normal",
     "ones",
+    "orthogonal",
     "truncated_normal",
     "uniform",
     "xavier_normal",
@@ -154,6 +157,57 @@ def glorot_uniform() -> Initializer:
     return lambda rng, shape, fans: math.sqrt(6.0 / sum(fans)) * rng.uniform(-1.0, 1.0, shape)
 
 
+def lecun_normal() -> Initializer:
+    """Normal with std = sqrt(1 / fan_in): for selu and linear units (LeCun et al., 1998; arXiv:1706.02515)."""
+    return lambda rng, shape, fans: math.sqrt(1.0 / fans.fan_in) * rng.standard_normal(shape)
+
+
+def lecun_uniform() -> Initializer:
+    """Uniform on +-sqrt(3 / fan_in), of the same variance as `lecun_normal`."""
+    return lambda rng, shape, fans: math.sqrt(3.0 / fans.fan_in) * rng.uniform(-1.0, 1.0, shape)
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """A random matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
+
+    Weights of more than two axes (F, C, KH, KW) count as a matrix (F, C * KH * KW). Every such matrix
+    is equally likely: the Q of a QR decomposition of normal numbers, its signs made those of R's
+    diagonal (Saxe, McClelland and Ganguli, arXiv:1312.6120). Between linear algebra libraries the last
+    digit may differ, unlike with the other initialisers.
+
+    Parameters
+    ----------
+    gain : float, default 1
+        Such as sqrt(2) before relu.
+
+    Raises
+    ------
+    ValueError
+        If gain is negative, or, when drawing, if the weights have fewer than two axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import init
+    >>> from xpnet.random import generator
+    >>> W = init.orthogonal()(generator(0), (2, 5), init.Fans(2, 5))
+    >>> np.round(W @ W.T, 12)
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    _check_not_negative("orthogonal", "gain", gain)
+
+    def draw(rng: np.random.Generator, shape: Shape, fans: Fans) -> np.ndarray:
+        if len(shape) < 2:
+            raise ValueError(f"init.orthogonal: weights of at least 2 axes needed, got shape {shape}")
+        rows, columns = shape[0], math.prod(shape[1:])
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q *= np.where(np.diagonal(r) < 0.0, -1.0, 1.0)
+        return gain * (q if rows >= columns else q.T).reshape(shape)
+
+    return draw
+
+
 xavier_normal = glorot_normal
 xavier_uniform = glorot_uniform
 
@@ -162,8 +216,11 @@ _NAMES: dict[str, Callable[[], Initializer]] = {
     "glorot_uniform": glorot_uniform,
     "he_normal": he_normal,
     "he_uniform": he_uniform,
+    "lecun_normal": lecun_normal,
+    "lecun_uniform": lecun_uniform,
     "normal": normal,
     "ones": ones,
+    "orthogonal": orthogonal,
     "truncated_normal": truncated_normal,
     "uniform": uniform,
     "xavier_normal": xavier_normal,

@@ -121,3 +121,53 @@ def test_errors():
 def test_repr():
     assert repr(BatchNorm()) == "BatchNorm()"
     assert repr(BatchNorm(momentum=0.2, affine=False)) == "BatchNorm(momentum=0.2, affine=False)"
+
+
+# --- momentum=None: the average over all batches -------------------------------------------------
+
+
+def test_cumulative_average(xp, rng):
+    layer = BatchNorm(momentum=None).build((3,))
+    x = rng.normal(2.0, 3.0, size=(5, 8, 3)).astype(np.float32)
+    for i, batch in enumerate(x, start=1):
+        layer.forward(xp.asarray(batch))
+        layer.predict(xp.asarray(batch))  # inference does not count
+        assert xp.to_numpy(layer.batches).tolist() == [i]
+        assert_close(layer.running_mean, x[:i].mean(axis=1, dtype=np.float64).mean(axis=0), terms=8)
+        assert_close(layer.running_var, x[:i].var(axis=1, ddof=1, dtype=np.float64).mean(axis=0), terms=8)
+    assert repr(layer) == "BatchNorm(momentum=None)"
+
+
+def test_cumulative_average_against_torch(rng):
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.BatchNorm2d(3, momentum=None, dtype=torch.float64)
+    with backend.using("numpy", dtype="float64"):
+        layer = BatchNorm(momentum=None).build((3, 2, 2))
+    for _ in range(4):
+        x = rng.normal(size=(4, 3, 2, 2))
+        layer.forward(x)
+        theirs(torch.tensor(x))
+        assert_close(layer.running_mean, theirs.running_mean.numpy())
+        assert_close(layer.running_var, theirs.running_var.numpy())
+
+
+def test_the_number_of_batches_is_saved(xp, rng):
+    x = [xp.asarray(rng.normal(size=(8, 3)), "float32") for _ in range(4)]
+    whole, half, resumed = (BatchNorm(momentum=None).build((3,)) for _ in range(3))
+    for batch in x:
+        whole.forward(batch)
+    for batch in x[:2]:
+        half.forward(batch)
+    resumed.load_state_dict(half.state_dict())
+    for batch in x[2:]:
+        resumed.forward(batch)
+    for name, a in whole.state_dict().items():
+        assert np.array_equal(xp.to_numpy(a), xp.to_numpy(resumed.state_dict()[name])), name
+    assert "batches" not in BatchNorm().build((3,)).state_dict()  # files of fixed momentum stay what they were
+
+
+def test_a_refused_batch_does_not_count():
+    layer = BatchNorm(momentum=None)
+    with pytest.raises(ShapeError, match="one value per channel has no variance"):
+        layer.forward(np.ones((1, 3), np.float32))
+    assert layer.batches.tolist() == [0.0]

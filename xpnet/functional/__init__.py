@@ -27,6 +27,15 @@ from xpnet.functional.dropout import (
     dropout_backward,
     dropout_forward,
 )
+from xpnet.functional.group_norm import (
+    GroupNormCtx,
+    group_norm_backward,
+    group_norm_forward,
+    instance_norm_backward,
+    instance_norm_forward,
+    layer_norm_backward,
+    layer_norm_forward,
+)
 from xpnet.functional.linear import (
     FlattenCtx,
     LinearCtx,
@@ -34,6 +43,11 @@ from xpnet.functional.linear import (
     flatten_forward,
     linear_backward,
     linear_forward,
+)
+from xpnet.functional.local_response_norm import (
+    LocalResponseNormCtx,
+    local_response_norm_backward,
+    local_response_norm_forward,
 )
 from xpnet.functional.loss import (
     MeanSquaredErrorCtx,
@@ -60,7 +74,9 @@ __all__ = [
     "Conv2DCtx",
     "DropoutCtx",
     "FlattenCtx",
+    "GroupNormCtx",
     "LinearCtx",
+    "LocalResponseNormCtx",
     "MeanSquaredErrorCtx",
     "Pool2DCtx",
     "SoftmaxCrossEntropyCtx",
@@ -74,9 +90,17 @@ __all__ = [
     "dropout_forward",
     "flatten_backward",
     "flatten_forward",
+    "group_norm_backward",
+    "group_norm_forward",
     "im2col",
+    "instance_norm_backward",
+    "instance_norm_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "linear_backward",
     "linear_forward",
+    "local_response_norm_backward",
+    "local_response_norm_forward",
     "mean_squared_error_backward",
     "mean_squared_error_forward",
     "pool2d_backward",

@@ -6,6 +6,7 @@ from xpnet.layers.branches import Add, Multiply, Parallel, Residual
 from xpnet.layers.containers import Sequential
 from xpnet.layers.conv import Conv2D
 from xpnet.layers.dropout import Dropout
+from xpnet.layers.group_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.parameter import Parameter
@@ -19,7 +20,11 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
+    "LocalResponseNorm",
     "Multiply",
     "Parallel",
     "Parameter",

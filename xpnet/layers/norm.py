@@ -22,9 +22,10 @@ class BatchNorm(Layer):
 
     Parameters
     ----------
-    momentum : float, default 0.1
+    momentum : float or None, default 0.1
         Weight of a new batch in the running statistics: ``running = (1 - momentum) * running +
-        momentum * batch``. (The book's momentum 0.9 is 0.1 here.)
+        momentum * batch``. (The book's momentum 0.9 is 0.1 here.) None is the plain average over all
+        batches so far, whose number is then a buffer, `batches`.
     eps : float, default 1e-5
     affine : bool, default True
         Whether to learn a scale gamma and a shift beta.
@@ -37,6 +38,9 @@ class BatchNorm(Layer):
         Only if affine; no weight decay.
     running_mean, running_var : array (C,)
         Used for inference; in at least float32.
+    batches : array (1,)
+        Only with ``momentum=None``: how many batches the running statistics average, as a float, on the
+        device, so that the weight of the next is known without waiting for it.
 
     Raises
     ------
@@ -61,12 +65,14 @@ class BatchNorm(Layer):
     beta: Parameter
     running_mean: Array
     running_var: Array
+    batches: Array
 
     def __init__(
-        self, *, momentum: float = 0.1, eps: float = 1e-5, affine: bool = True, data_format: str = "NCHW"
+        self, *, momentum: float | None = 0.1, eps: float = 1e-5, affine: bool = True, data_format: str = "NCHW"
     ) -> None:
         super().__init__()
-        self.momentum, self.eps, self.affine = float(momentum), float(eps), affine
+        self.momentum = None if momentum is None else float(momentum)
+        self.eps, self.affine = float(eps), affine
         self.data_format = check_data_format("BatchNorm", data_format)
 
     def _channels(self, input_shape: Shape) -> int:
@@ -95,20 +101,27 @@ class BatchNorm(Layer):
 
     def _buffer_specs(self, input_shape: Shape) -> dict[str, BufferSpec]:
         shape = (self._channels(input_shape),)
-        return {"running_mean": BufferSpec(shape, 0.0), "running_var": BufferSpec(shape, 1.0)}
+        specs = {"running_mean": BufferSpec(shape, 0.0), "running_var": BufferSpec(shape, 1.0)}
+        return specs if self.momentum is not None else specs | {"batches": BufferSpec((1,), 0.0)}
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
-        y, ctx, self.running_mean, self.running_var = batch_norm_forward(
+        y, ctx, mean, var = batch_norm_forward(
             to_nchw(x, self.data_format),
             gamma,
             beta,
             self.running_mean,
             self.running_var,
             train=train,
-            momentum=self.momentum,
+            momentum=1.0 if self.momentum is None else self.momentum,
             eps=self.eps,
         )
+        if train and self.momentum is None:  # mean and var are those of the batch
+            self.batches = self.batches + 1.0
+            weight = 1.0 / self.batches
+            mean = (1.0 - weight) * self.running_mean + weight * mean
+            var = (1.0 - weight) * self.running_var + weight * var
+        self.running_mean, self.running_var = mean, var
         return from_nchw(y, self.data_format), ctx
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:

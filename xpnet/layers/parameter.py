@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet import backend
@@ -29,11 +30,16 @@ class Parameter:
         Path in the model, such as ``"features.0.W"``.
     decay : bool
         Whether weight decay applies; False for biases and for the scales and shifts of normalisation.
+    unit_axis : int or None
+        The axis that counts the output units; all others are the weights that come into one. By default
+        1 of two axes (in, out), 0 of more (F, C, KH, KW), and None of fewer.
     """
 
-    def __init__(self, data: Array, *, name: str = "", decay: bool = True) -> None:
+    def __init__(self, data: Array, *, name: str = "", decay: bool = True, unit_axis: int | None = None) -> None:
         self.name = name
         self.decay = decay
+        axes = len(data.shape)
+        self.unit_axis = unit_axis if unit_axis is not None or axes < 2 else int(axes == 2)
         self.place(data)
 
     def place(self, data: Array) -> None:
@@ -61,12 +67,13 @@ class Parameter:
 
 
 class ParameterSpec(NamedTuple):
-    """What a parameter is to be: its shape, how its first values are drawn, whether it decays."""
+    """What a parameter is to be: its shape, how its first values are drawn, whether it decays, its units."""
 
     shape: tuple[int, ...]
     init: Initializer
     fans: Fans
     decay: bool = True
+    unit_axis: int | None = None  # see Parameter
 
 
 class BufferSpec(NamedTuple):
@@ -86,7 +93,7 @@ class Maker:
         """Draw a parameter."""
         values = draw(spec.init, self.rng, spec.shape, spec.fans, backend.dtype_name(self.dtype))
         data = self.xp.asarray(values, dtype=self.dtype, device=self.device, copy=True)
-        return Parameter(data, decay=spec.decay)
+        return Parameter(data, decay=spec.decay, unit_axis=spec.unit_axis)
 
     def buffer(self, spec: BufferSpec) -> Array:
         """Make an array of statistics, in at least float32."""
@@ -116,17 +123,23 @@ class Segment:
     def decay_mask(self) -> Array:
         """1 where weight decay applies, else 0; the shape and type of `data`."""
         if self._decay_mask is None:
-            xp = backend.array_namespace(self.data)
-            mask = xp.zeros(tuple(self.data.shape), dtype=self.data.dtype, device=backend.device_of(self.data))
-            if len(self.parameters) == 1:
-                mask[...] = float(self.parameters[0].decay)
-            else:
-                start = 0
-                for p in self.parameters:
-                    mask[start : start + p.size] = float(p.decay)
-                    start += p.size
-            self._decay_mask = mask
+            self._decay_mask = self.per_element([float(p.decay) for p in self.parameters])
         return self._decay_mask
+
+    def parts(self) -> list[Any]:
+        """Return the index of each parameter in `data`."""
+        if len(self.parameters) == 1:
+            return [...]  # on a library without writable views `data` is the parameter, of any shape
+        ends = list(itertools.accumulate(p.size for p in self.parameters))
+        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    def per_element(self, values: Sequence[float]) -> Array:
+        """Return an array of the shape and type of `data` with one value for each parameter."""
+        xp = backend.array_namespace(self.data)
+        a = xp.zeros(tuple(self.data.shape), dtype=self.data.dtype, device=backend.device_of(self.data))
+        for part, value in zip(self.parts(), values, strict=True):
+            a[part] = float(value)
+        return a
 
 
 class ParameterStore:

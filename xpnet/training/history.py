@@ -26,6 +26,7 @@ class Epoch:
     validation_loss, validation_accuracy : float or None
         None without validation data.
     lr : float
+        That of the epoch's last update.
     seconds : float
         Of learning, without the validation.
     images_per_second : float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from xpnet import losses, optim
@@ -12,6 +13,7 @@ from xpnet.errors import NonFiniteError
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.optim import Optimizer
+from xpnet.schedules import Schedule, as_schedule
 from xpnet.training.history import Epoch, History
 from xpnet.training.interrupt import InterruptGuard
 from xpnet.training.progress import ProgressBar, epoch_line
@@ -33,6 +35,11 @@ class Trainer:
         For data given as arrays.
     seed : int, default 0
         Of the order of the samples, and of the weights of a model not built yet.
+    schedule : Schedule or function of the epoch, optional
+        Sets ``optimizer.lr``: before each epoch, at the position of the epochs in `history`, or with
+        ``every="update"`` before each update, at ``optimizer.step``; so a run that goes on with history
+        and optimizer restored goes on with the rates too. After each epoch it observes the loss (or
+        accuracy), that of the validation if there is any.
 
     Attributes
     ----------
@@ -66,12 +73,14 @@ class Trainer:
         optimizer: str | Optimizer = "adam",
         batch_size: int = 64,
         seed: int = 0,
+        schedule: Schedule | Callable[[int], float] | None = None,
     ) -> None:
         self.model = model
         self.loss = losses.by_name(loss)
         self.optimizer = optim.by_name(optimizer)
         self.batch_size = batch_size
         self.seed = seed
+        self.schedule = None if schedule is None else as_schedule(schedule)
         self.history = History()
 
     def fit(
@@ -122,6 +131,7 @@ class Trainer:
         self.history.interrupted = False
         with InterruptGuard() as interrupt:
             for number in range(first, last + 1):
+                self._set_rate("epoch", len(self.history))
                 done = self._epoch(loader, f"epoch {number}/{last}", interrupt, verbose)
                 if done is None:
                     self.history.interrupted = True
@@ -140,6 +150,7 @@ class Trainer:
                 )
                 previous = self.history.epochs[-1] if self.history.epochs else None
                 self.history.epochs.append(epoch)
+                self._observe(epoch)
                 if verbose:
                     print(epoch_line(epoch, last, previous), flush=True)
                 if interrupt.requested:
@@ -150,6 +161,20 @@ class Trainer:
     def evaluate(self, data: Any, *, batch_size: int = 256) -> Evaluation:
         """Measure the model on ``(x, t)`` or a Loader; see `xpnet.training.evaluate`."""
         return evaluate(self.model, data, loss=self.loss, batch_size=batch_size)
+
+    def _set_rate(self, every: str, position: int) -> None:
+        if self.schedule is not None and self.schedule.every == every:
+            self.optimizer.lr = self.schedule(position)
+
+    def _observe(self, epoch: Epoch) -> None:
+        if self.schedule is None:
+            return
+        watch = self.schedule.watch
+        measured = getattr(epoch, f"validation_{watch}")
+        value = getattr(epoch, watch) if measured is None else measured
+        if value is None:
+            raise ValueError(f"Trainer.fit: the schedule watches the {watch}, but this loss has none; watch 'loss'")
+        self.schedule.observe(value)
 
     def _loader(self, x: Any, t: Any) -> Loader:
         loader = Loader(x, t, batch_size=self.batch_size, seed=self.seed)
@@ -172,6 +197,7 @@ class Trainer:
         with ProgressBar(title, len(loader), show=verbose) as bar:
             for x, t in loader:
                 value, y = forward_backward(self.model, self.loss, x, t)
+                self._set_rate("update", self.optimizer.step)
                 self.optimizer.update(self.model)
                 total = total + value * x.shape[0]
                 if classifies:

@@ -9,17 +9,17 @@ from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["batch_norm_backward", "batch_norm_forward"]
+__all__ = ["batch_norm_backward", "batch_norm_forward", "channel_rows", "from_rows"]
 
 
-def _rows(xp: Any, x: Array) -> Array:
+def channel_rows(xp: Any, x: Array) -> Array:
     """Return x (N, C, ...) as (C, L) in at least float32."""
     inner = batch_innermost(xp, x)
     wide = xp.astype(inner, wide_dtype(xp, x.dtype), copy=False)
     return xp.reshape(wide, (wide.shape[0], math.prod(wide.shape[1:])))
 
 
-def _images(xp: Any, rows: Array, like: Array) -> Array:
+def from_rows(xp: Any, rows: Array, like: Array) -> Array:
     """Return rows (C, L) as (N, C, ...) in the shape and type of `like`."""
     shape = tuple(like.shape)
     return batch_first(xp, xp.reshape(xp.astype(rows, like.dtype, copy=False), (*shape[1:], shape[0])))
@@ -34,7 +34,7 @@ def batch_norm_forward(
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
     xp = array_namespace(x)
-    rows = _rows(xp, x)
+    rows = channel_rows(xp, x)
     if mean is None or var is None:
         mean = xp.mean(rows, axis=1)
         centred = rows - mean[:, None]
@@ -46,7 +46,7 @@ def batch_norm_forward(
     centred *= scale[:, None]
     if beta is not None:
         centred += xp.astype(beta, inv_std.dtype, copy=False)[:, None]
-    return _images(xp, centred, x), mean, var, inv_std
+    return from_rows(xp, centred, x), mean, var, inv_std
 
 
 @register("agnostic", "batch_norm_backward")
@@ -55,8 +55,8 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
     xp = array_namespace(dy)
-    dy_rows = _rows(xp, dy)
-    xhat = (_rows(xp, x) - mean[:, None]) * inv_std[:, None]
+    dy_rows = channel_rows(xp, dy)
+    xhat = (channel_rows(xp, x) - mean[:, None]) * inv_std[:, None]
     dgamma = xp.sum(dy_rows * xhat, axis=1)
     dbeta = xp.sum(dy_rows, axis=1)
     scale = inv_std if gamma is None else inv_std * xp.astype(gamma, inv_std.dtype, copy=False)
@@ -70,7 +70,7 @@ def batch_norm_backward(
     else:
         dx = dy_rows * scale[:, None]
     return (
-        _images(xp, dx, x),
+        from_rows(xp, dx, x),
         xp.astype(dgamma, dy.dtype, copy=False),
         xp.astype(dbeta, dy.dtype, copy=False),
     )

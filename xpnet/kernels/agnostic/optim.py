@@ -1,16 +1,23 @@
 """Optimizer updates of a flat array of weights, in place: one pass for a whole model.
 
-`w` weights, `g` gradient (not changed), further arrays the optimizer's state; all of one shape.
+`w` weights, `g` gradient (not changed), further arrays the optimizer's state; all of one shape. `lr` is
+a number, or an array of that shape where parameters have rates of their own.
 """
 
 from __future__ import annotations
 
-from xpnet.backend import Array, array_namespace
+from typing import Any
+
+from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.kernels.table import register
 
 __all__ = [
+    "adadelta_update",
     "adagrad_update",
     "adam_update",
+    "amsgrad_update",
+    "lamb_update",
+    "lion_update",
     "momentum_update",
     "nesterov_update",
     "rmsprop_update",
@@ -19,13 +26,13 @@ __all__ = [
 
 
 @register("agnostic", "sgd_update")
-def sgd_update(w: Array, g: Array, *, lr: float) -> None:
+def sgd_update(w: Array, g: Array, *, lr: float | Array) -> None:
     """w -= lr g."""
     w -= lr * g
 
 
 @register("agnostic", "momentum_update")
-def momentum_update(w: Array, g: Array, v: Array, *, lr: float, momentum: float) -> None:
+def momentum_update(w: Array, g: Array, v: Array, *, lr: float | Array, momentum: float) -> None:
     """v = momentum v - lr g;  w += v."""
     v *= momentum
     v -= lr * g
@@ -33,7 +40,7 @@ def momentum_update(w: Array, g: Array, v: Array, *, lr: float, momentum: float)
 
 
 @register("agnostic", "nesterov_update")
-def nesterov_update(w: Array, g: Array, v: Array, *, lr: float, momentum: float) -> None:
+def nesterov_update(w: Array, g: Array, v: Array, *, lr: float | Array, momentum: float) -> None:
     """v = momentum v - lr g;  w += momentum v - lr g."""
     step = lr * g
     v *= momentum
@@ -43,7 +50,7 @@ def nesterov_update(w: Array, g: Array, v: Array, *, lr: float, momentum: float)
 
 
 @register("agnostic", "adagrad_update")
-def adagrad_update(w: Array, g: Array, h: Array, *, lr: float, eps: float) -> None:
+def adagrad_update(w: Array, g: Array, h: Array, *, lr: float | Array, eps: float) -> None:
     """h += g^2;  w -= lr g / (sqrt(h) + eps)."""
     xp = array_namespace(w)
     h += g * g
@@ -51,7 +58,7 @@ def adagrad_update(w: Array, g: Array, h: Array, *, lr: float, eps: float) -> No
 
 
 @register("agnostic", "rmsprop_update")
-def rmsprop_update(w: Array, g: Array, h: Array, *, lr: float, decay: float, eps: float) -> None:
+def rmsprop_update(w: Array, g: Array, h: Array, *, lr: float | Array, decay: float, eps: float) -> None:
     """h = decay h + (1 - decay) g^2;  w -= lr g / (sqrt(h) + eps)."""
     xp = array_namespace(w)
     h *= decay
@@ -61,7 +68,7 @@ def rmsprop_update(w: Array, g: Array, h: Array, *, lr: float, decay: float, eps
 
 @register("agnostic", "adam_update")
 def adam_update(
-    w: Array, g: Array, m: Array, v: Array, *, lr: float, beta1: float, beta2: float, eps: float, step: int
+    w: Array, g: Array, m: Array, v: Array, *, lr: float | Array, beta1: float, beta2: float, eps: float, step: int
 ) -> None:
     """m, v = running means of g, g^2;  w -= lr m^ / (sqrt(v^) + eps), ^ the bias-corrected means."""
     xp = array_namespace(w)
@@ -73,3 +80,95 @@ def adam_update(
     root *= (1.0 - beta2**step) ** -0.5
     root += eps
     w -= (lr / (1.0 - beta1**step)) * m / root
+
+
+@register("agnostic", "amsgrad_update")
+def amsgrad_update(
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    top: Array,
+    *,
+    lr: float | Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+) -> None:
+    """As adam_update, with top = max(top, v) in place of v."""
+    xp = array_namespace(w)
+    m *= beta1
+    m += (1.0 - beta1) * g
+    v *= beta2
+    v += (1.0 - beta2) * (g * g)
+    top[...] = xp.maximum(top, v)
+    root = xp.sqrt(top)
+    root *= (1.0 - beta2**step) ** -0.5
+    root += eps
+    w -= (lr / (1.0 - beta1**step)) * m / root
+
+
+@register("agnostic", "adadelta_update")
+def adadelta_update(w: Array, g: Array, h: Array, u: Array, *, lr: float | Array, decay: float, eps: float) -> None:
+    """h = mean of g^2;  d = sqrt(u + eps) / sqrt(h + eps) g;  w -= lr d;  u = mean of d^2."""
+    xp = array_namespace(w)
+    h *= decay
+    h += (1.0 - decay) * (g * g)
+    d = xp.sqrt(u + eps)
+    d /= xp.sqrt(h + eps)
+    d *= g
+    w -= lr * d
+    u *= decay
+    u += (1.0 - decay) * (d * d)
+
+
+@register("agnostic", "lion_update")
+def lion_update(w: Array, g: Array, m: Array, *, lr: float | Array, beta1: float, beta2: float) -> None:
+    """w -= lr sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g."""
+    xp = array_namespace(w)
+    w -= lr * xp.sign(beta1 * m + (1.0 - beta1) * g)
+    m *= beta2
+    m += (1.0 - beta2) * g
+
+
+@register("agnostic", "lamb_update")
+def lamb_update(
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float | Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    decay: Array | None,
+    parts: list[Any],
+) -> None:
+    """u = m^ / (sqrt(v^) + eps) + decay w;  w -= lr |w| / |u| u, the norms taken over each of `parts`."""
+    xp = array_namespace(w)
+    m *= beta1
+    m += (1.0 - beta1) * g
+    v *= beta2
+    v += (1.0 - beta2) * (g * g)
+    root = xp.sqrt(v)
+    root *= (1.0 - beta2**step) ** -0.5
+    root += eps
+    u = m / root
+    u *= 1.0 / (1.0 - beta1**step)
+    if decay is not None:
+        u += decay * w
+    for part in parts:
+        of_w, of_u = _norm(xp, w[part]), _norm(xp, u[part])
+        ratio = of_w / xp.where(of_u > 0.0, of_u, 1.0)  # stays on the device
+        ratio = xp.where((of_w > 0.0) & (of_u > 0.0), ratio, 1.0)
+        u[part] *= xp.astype(ratio, u.dtype, copy=False)
+    w -= lr * u
+
+
+def _norm(xp: Any, a: Array) -> Array:
+    """Return the 2-norm of all elements, every axis kept with length 1."""
+    wide = xp.astype(a, wide_dtype(xp, a.dtype), copy=False)
+    return xp.sqrt(xp.sum(wide * wide, keepdims=True))

@@ -1,0 +1,44 @@
+"""Clipping of gradients and limits on weights. Nothing here waits for a device: norms and factors stay arrays."""
+
+from __future__ import annotations
+
+from xpnet.backend import Array, array_namespace, wide_dtype
+from xpnet.layers.parameter import Parameter
+
+__all__ = ["clip_by_norm", "clip_by_value", "global_norm", "limit_units"]
+
+
+def clip_by_value(g: Array, limit: float) -> Array:
+    """Return g with every element clipped to ``-limit .. limit``."""
+    return array_namespace(g).clip(g, min=-float(limit), max=float(limit))
+
+
+def global_norm(gradients: list[Array]) -> Array:
+    """Return the 2-norm of all the arrays together, of shape (1,) and in at least float32."""
+    total = None
+    for g in gradients:
+        xp = array_namespace(g)
+        wide = xp.astype(g, wide_dtype(xp, g.dtype), copy=False)
+        square = xp.reshape(xp.sum(wide * wide, keepdims=True), (1,))
+        total = square if total is None else total + xp.astype(square, total.dtype, copy=False)
+    assert total is not None
+    return array_namespace(total).sqrt(total)
+
+
+def clip_by_norm(g: Array, norm: Array, limit: float) -> Array:
+    """Return ``g * min(1, limit / (norm + 1e-6))``, the norm being that of the whole gradient."""
+    xp = array_namespace(g)
+    factor = xp.minimum(float(limit) / (norm + 1e-6), 1.0)
+    return g * xp.astype(factor, g.dtype, copy=False)
+
+
+def limit_units(p: Parameter, limit: float | None) -> None:
+    """Scale the weights into each output unit back to 2-norm `limit` where theirs is larger, in place."""
+    if limit is None or not p.decay or p.unit_axis is None:
+        return
+    w = p.data
+    xp = array_namespace(w)
+    wide = xp.astype(w, wide_dtype(xp, w.dtype), copy=False)
+    others = tuple(axis for axis in range(len(w.shape)) if axis != p.unit_axis)
+    norm = xp.sqrt(xp.sum(wide * wide, axis=others, keepdims=True))
+    w *= xp.astype(float(limit) / xp.maximum(norm, float(limit)), w.dtype, copy=False)  # exactly 1 where it fits
