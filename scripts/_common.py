@@ -13,6 +13,7 @@ from xpnet.data import Dataset
 from xpnet.errors import BackendUnavailableError, DataError, MissingDependencyError, OperationError
 from xpnet.io import save_weights
 from xpnet.layers import Layer
+from xpnet.schedules import Cosine
 from xpnet.training import Trainer
 from xpnet.viz import plot_history
 
@@ -33,6 +34,12 @@ def add_arguments(
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="images in a step (%(default)s)")
     parser.add_argument("--optimizer", default=optimizer, help="sgd, momentum, adam, ... (%(default)s)")
     parser.add_argument("--lr", type=float, default=lr, help="learning rate (%(default)s)")
+    parser.add_argument(
+        "--schedule",
+        choices=("constant", "cosine"),
+        default="constant",
+        help="of the learning rate; cosine goes down to zero with the last step (%(default)s)",
+    )
     parser.add_argument(
         "--limit", type=positive, help="use the first so many training and test images only; by default all"
     )
@@ -77,7 +84,11 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
     print(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images; backend {chosen.name}")
     print(model.summary())
 
-    trainer = Trainer(model, optimizer=optimizer, batch_size=args.batch_size, seed=args.seed)
+    schedule = None
+    if args.schedule == "cosine":
+        steps = args.epochs * -(-len(data.x_train) // args.batch_size)
+        schedule = Cosine(args.lr, period=steps, every="update")
+    trainer = Trainer(model, optimizer=optimizer, schedule=schedule, batch_size=args.batch_size, seed=args.seed)
     history = trainer.fit(data.train, data.test, epochs=args.epochs)
     if history.interrupted:
         print(f"interrupted after {len(history)} whole epochs; keeping what was learnt")
