@@ -107,6 +107,8 @@ CASES = [
     _conv("stride above kernel", (2, 2, 7, 5), (3, 2, 2, 1), None, 36, stride=(3, 2)),
     _conv("groups, dilation", (2, 4, 5, 4), (4, 2, 3, 2), (4,), 60, padding=1, dilation=(1, 2), groups=2),
     _conv("depthwise, strided", (2, 3, 5, 5), (3, 1, 3, 3), (3,), 18, stride=2, padding="same", groups=3),
+    _conv("depthwise, two filters each", (2, 3, 4, 5), (6, 1, 2, 3), (6,), 24, padding=((1, 0), (0, 2)), groups=3),
+    _conv("depthwise, three filters each", (2, 2, 4, 3), (6, 1, 2, 2), None, 12, groups=2),
     Case("linear", "bias", {"x": (3, 5), "W": (5, 4), "b": (4,)}, ("x", "W", "b"), terms=5),
     Case("linear", "no bias", {"x": (3, 5), "W": (5, 4), "b": None}, ("x", "W", "b"), terms=5),
     Case("flatten", "images", {"x": (2, 3, 3, 2)}, ("x",), keeps_arrays=False),

@@ -91,7 +91,7 @@ def conv2d_forward(
     check_images("conv2d", x)
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
-    y = find("conv2d_forward", xp)(x, W, b, window, groups)
+    y = find(kernel_name("conv2d_forward", W, groups), xp)(x, W, b, window, groups)
     return y, Conv2DCtx(x, W, b is not None, window, groups)
 
 
@@ -134,8 +134,17 @@ def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple
     """
     shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
     xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
-    backward = find("conv2d_backward", xp)
+    backward = find(kernel_name("conv2d_backward", ctx.W, ctx.groups), xp)
     return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
+
+
+def kernel_name(name: str, W: Array, groups: int) -> str:
+    """Return the name of the kernel for weights (F, C/groups, KH, KW): depthwise if a group is one channel.
+
+    With more than two filters for each channel a matrix product has enough to share and is faster.
+    """
+    depthwise = groups > 1 and W.shape[1] == 1 and W.shape[0] <= 2 * groups
+    return f"depthwise_{name}" if depthwise else name
 
 
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
