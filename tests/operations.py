@@ -77,6 +77,10 @@ def _conv(label: str, x: tuple, W: tuple, b: tuple | None, terms: int, **options
     return Case("conv2d", label, {"x": x, "W": W, "b": b}, ("x", "W", "b"), options, terms)
 
 
+def _transpose(label: str, x: tuple, W: tuple, b: tuple | None, terms: int, **options: Any) -> Case:
+    return Case("conv_transpose2d", label, {"x": x, "W": W, "b": b}, ("x", "W", "b"), options, terms)
+
+
 def _pool(label: str, **options: Any) -> Case:
     return Case("pool2d", label, {"x": (2, 3, 5, 4)}, ("x",), options, terms=9)
 
@@ -109,6 +113,11 @@ CASES = [
     _conv("depthwise, strided", (2, 3, 5, 5), (3, 1, 3, 3), (3,), 18, stride=2, padding="same", groups=3),
     _conv("depthwise, two filters each", (2, 3, 4, 5), (6, 1, 2, 3), (6,), 24, padding=((1, 0), (0, 2)), groups=3),
     _conv("depthwise, three filters each", (2, 2, 4, 3), (6, 1, 2, 2), None, 12, groups=2),
+    _transpose("plain", (2, 3, 4, 3), (3, 4, 3, 2), (4,), 40),
+    _transpose("strided", (2, 2, 3, 3), (2, 3, 3, 2), (3,), 40, stride=(2, 3), padding=1, output_padding=(1, 2)),
+    _transpose("uneven padding, dilation", (2, 2, 3, 4), (2, 2, 2, 3), None, 40, padding=((1, 0), (2, 1)), dilation=2),
+    _transpose("groups", (2, 4, 3, 2), (4, 2, 2, 3), (4,), 36, stride=2, padding="same", groups=2),
+    _transpose("depthwise", (2, 3, 3, 3), (3, 1, 3, 3), (3,), 24, stride=2, padding=1, output_padding=1, groups=3),
     Case("linear", "bias", {"x": (3, 5), "W": (5, 4), "b": (4,)}, ("x", "W", "b"), terms=5),
     Case("linear", "no bias", {"x": (3, 5), "W": (5, 4), "b": None}, ("x", "W", "b"), terms=5),
     Case("flatten", "images", {"x": (2, 3, 3, 2)}, ("x",), keeps_arrays=False),

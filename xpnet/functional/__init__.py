@@ -22,6 +22,11 @@ from xpnet.functional.conv import (
     conv2d_forward,
     im2col,
 )
+from xpnet.functional.conv_transpose import (
+    ConvTranspose2DCtx,
+    conv_transpose2d_backward,
+    conv_transpose2d_forward,
+)
 from xpnet.functional.dropout import (
     DropoutCtx,
     dropout_backward,
@@ -58,6 +63,7 @@ __all__ = [
     "ActivationCtx",
     "BatchNormCtx",
     "Conv2DCtx",
+    "ConvTranspose2DCtx",
     "DropoutCtx",
     "FlattenCtx",
     "LinearCtx",
@@ -70,6 +76,8 @@ __all__ = [
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "conv_transpose2d_backward",
+    "conv_transpose2d_forward",
     "dropout_backward",
     "dropout_forward",
     "flatten_backward",

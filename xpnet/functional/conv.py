@@ -147,13 +147,18 @@ def kernel_name(name: str, W: Array, groups: int) -> str:
     return f"depthwise_{name}" if depthwise else name
 
 
+def check_groups(operation: str, groups: Any) -> int:
+    """Return groups as an int, or refuse what is no positive one."""
+    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
+        raise ArgumentError(operation, f"groups must be a positive int, got {groups!r}")
+    return int(groups)
+
+
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
     C, shapes = x.shape[1], f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
     if len(W.shape) != 4 or 0 in W.shape:
         raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes}")
-    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
-        raise ArgumentError("conv2d", f"groups must be a positive int, got {groups!r}")
-    groups = int(groups)
+    groups = check_groups("conv2d", groups)
     if C % groups or W.shape[0] % groups:
         raise ShapeError(
             "conv2d",

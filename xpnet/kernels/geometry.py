@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 from xpnet.errors import ArgumentError, ShapeError
 
-__all__ = ["Padding", "Pair", "Tap", "Window", "make_window", "output_size", "pair", "resolve_padding"]
+__all__ = [
+    "Padding",
+    "Pair",
+    "Tap",
+    "Window",
+    "make_transposed_window",
+    "make_window",
+    "output_size",
+    "pair",
+    "resolve_padding",
+]
 
 Pair = tuple[int, int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -180,3 +190,56 @@ def make_window(
         output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1]),
     )
     return Window((H, W), output, kernel, strides, pads, dilations)
+
+
+def make_transposed_window(
+    operation: str,
+    size: Sequence[int],
+    kernel_size: Any,
+    stride: Any = 1,
+    padding: Padding = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+) -> Window:
+    """Return the window of the convolution whose transpose enlarges images of ``size`` (H, W).
+
+    Its output is (H, W), and its input, ``(H - 1)*stride - padding + dilation*(KH - 1) + output_padding + 1``
+    rows and columns alike, is what the transposed convolution makes. ``"same"`` makes ``H * stride``.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting has a form or value that cannot be used.
+    ShapeError
+        If the image made would be empty.
+    """
+    output = int(size[0]), int(size[1])
+    kernel = pair(operation, "kernel_size", kernel_size)
+    strides = pair(operation, "stride", stride)
+    extra = pair(operation, "output_padding", output_padding, minimum=0)
+    dilations = pair(operation, "dilation", dilation)
+    same = output[0] * strides[0], output[1] * strides[1]
+    pads = resolve_padding(operation, padding, same, kernel, strides, dilations)
+    if isinstance(padding, str) and padding == "same":
+        if extra != (0, 0):
+            raise ArgumentError(operation, f"padding 'same' leaves no room for output_padding, got {output_padding!r}")
+        return Window(same, output, kernel, strides, pads, dilations)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ArgumentError(
+            operation,
+            f"output_padding must be less than stride or dilation, got {output_padding!r} "
+            f"with stride {strides} and dilation {dilations}",
+        )
+    made = []
+    for axis, n, k, s, p, d, e in zip(
+        ("rows", "columns"), output, kernel, strides, pads, dilations, extra, strict=True
+    ):
+        out = (n - 1) * s - sum(p) + d * (k - 1) + e + 1
+        if out < 1:
+            raise ShapeError(
+                operation,
+                f"the output would have {out} {axis}: ({n} - 1)*{s} - {p[0]} - {p[1]} + {d}*({k}-1) + {e} + 1 = {out}; "
+                "use a larger image, kernel, stride or dilation, or less padding",
+            )
+        made.append(out)
+    return Window((made[0], made[1]), output, kernel, strides, pads, dilations)
