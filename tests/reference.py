@@ -65,24 +65,26 @@ def naive_conv_transpose2d(
     return y
 
 
-def naive_pool2d(x, kernel, stride=None, padding=NO_PADS, dilation=(1, 1), *, mode="max", count_include_pad=True):
+def naive_pool2d(x, kernel, stride=None, padding=NO_PADS, dilation=(1, 1), *, mode="max", count_include_pad=True, p=2):
     x = np.asarray(x, np.float64)
     stride = stride or kernel
     N, C, H, W_ = x.shape
     OH = output_pixels(H, kernel[0], stride[0], padding[0], dilation[0])
     OW = output_pixels(W_, kernel[1], stride[1], padding[1], dilation[1])
     y = np.zeros((N, C, OH, OW))
-    for n, c, p, q in np.ndindex(N, C, OH, OW):
+    for n, c, oh, ow in np.ndindex(N, C, OH, OW):
         seen = []
         for i, j in np.ndindex(*kernel):
-            row = p * stride[0] - padding[0][0] + i * dilation[0]
-            column = q * stride[1] - padding[1][0] + j * dilation[1]
+            row = oh * stride[0] - padding[0][0] + i * dilation[0]
+            column = ow * stride[1] - padding[1][0] + j * dilation[1]
             if 0 <= row < H and 0 <= column < W_:
                 seen.append(float(x[n, c, row, column]))
         if mode == "max":
-            y[n, c, p, q] = max(seen)
+            y[n, c, oh, ow] = max(seen)
+        elif mode == "lp":
+            y[n, c, oh, ow] = math.fsum(abs(v) ** p for v in seen) ** (1 / p)
         else:
-            y[n, c, p, q] = sum(seen) / (kernel[0] * kernel[1] if count_include_pad else len(seen))
+            y[n, c, oh, ow] = sum(seen) / (kernel[0] * kernel[1] if count_include_pad else len(seen))
     return y
 
 

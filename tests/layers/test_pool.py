@@ -64,7 +64,7 @@ def test_worked_example():
         (lambda: Pool2D(0), "kernel_size must be at least 1, got 0"),
         (lambda: Pool2D(2, stride=0), "stride must be at least 1, got 0"),
         (lambda: Pool2D(2, stride="2"), "stride must be an int or a pair of ints, got '2'"),
-        (lambda: Pool2D(2, mode="median"), "mode must be one of max, average, got 'median'"),
+        (lambda: Pool2D(2, mode="median"), "mode must be one of max, average, lp, got 'median'"),
         (lambda: Pool2D(2, data_format="HWC"), "data_format must be one of NCHW, NHWC, got 'HWC'"),
     ],
 )

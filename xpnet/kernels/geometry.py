@@ -72,6 +72,22 @@ class Window(NamedTuple):
         stop = (last - 1) * step + offset + 1
         return slice(first - block.start, last - block.start), slice(start, stop, step)
 
+    @property
+    def overhangs(self) -> bool:
+        """Whether the last window reaches beyond image and padding, as ceil_mode lets it."""
+        return any(
+            (o - 1) * s + d * (k - 1) >= n + sum(p)
+            for n, o, k, s, p, d in zip(
+                self.input, self.output, self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+
+    def padded(self) -> Window:
+        """Return the same window over the image with its padding made part of it."""
+        (top, bottom), (left, right) = self.padding
+        size = self.input[0] + top + bottom, self.input[1] + left + right
+        return self._replace(input=size, padding=((0, 0), (0, 0)))
+
     def tap_counts(self, axis: int) -> list[int]:
         """Return, for each output along an axis, how many taps land on the image and not on padding."""
         counts = [0] * self.output[axis]
@@ -149,15 +165,22 @@ def output_size(
     stride: int = 1,
     padding: Pair = (0, 0),
     dilation: int = 1,
+    ceil_mode: bool = False,
 ) -> int:
-    """floor((size + padding - dilation*(kernel-1) - 1) / stride + 1), refused with its arithmetic if below 1."""
+    """floor((size + padding - dilation*(kernel-1) - 1) / stride) + 1, refused with its arithmetic if below 1.
+
+    With `ceil_mode` the ceiling, but no window that would start beyond the image in the padding after it.
+    """
     room = size + sum(padding) - dilation * (kernel - 1) - 1
-    out = room // stride + 1
+    out = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (out - 1) * stride >= size + padding[0]:
+        out -= 1
     if out < 1:
         raise ShapeError(
             operation,
             f"the output would have {out} {axis}: "
-            f"floor(({size} + {padding[0]} + {padding[1]} - {dilation}*({kernel}-1) - 1) / {stride}) + 1 = {out}; "
+            f"{'ceil' if ceil_mode else 'floor'}"
+            f"(({size} + {padding[0]} + {padding[1]} - {dilation}*({kernel}-1) - 1) / {stride}) + 1 = {out}; "
             "use a larger image, more padding, or a smaller kernel or dilation",
         )
     return out
@@ -170,8 +193,11 @@ def make_window(
     stride: Any = 1,
     padding: Padding = 0,
     dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Window:
     """Check the settings of a sliding window against an image of size ``(H, W)``.
+
+    With `ceil_mode` a last window may reach beyond the padding if it starts in the image or the padding before it.
 
     Raises
     ------
@@ -186,8 +212,8 @@ def make_window(
     dilations = pair(operation, "dilation", dilation)
     pads = resolve_padding(operation, padding, (H, W), kernel, strides, dilations)
     output = (
-        output_size(operation, "rows", H, kernel[0], strides[0], pads[0], dilations[0]),
-        output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1]),
+        output_size(operation, "rows", H, kernel[0], strides[0], pads[0], dilations[0], ceil_mode),
+        output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1], ceil_mode),
     )
     return Window((H, W), output, kernel, strides, pads, dilations)
 
