@@ -92,7 +92,7 @@ def _norm(label: str, x: tuple, terms: int, affine: bool = True, **options: Any)
 
 
 def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
-    return Case(op, label, {"x": shape}, ("x",), options)
+    return Case(op, label, {"x": shape}, ("x",), options, terms=15 if "pool" in op else 1)
 
 
 def _cross_entropy(label: str, t: Values, **options: Any) -> Case:
@@ -136,6 +136,13 @@ CASES = [
     _pool("norm", kernel_size=2, mode="lp"),
     _pool("cubic norm, padded", kernel_size=(3, 2), stride=(2, 1), padding=1, dilation=(1, 2), mode="lp", p=3),
     _pool("sum of sizes", kernel_size=2, stride=1, mode="lp", p=1, ceil_mode=True),
+    _one("global_pool2d", "average"),
+    _one("global_pool2d", "max", mode="max"),
+    _one("global_pool2d", "norm", mode="lp", keepdims=True),
+    _one("global_pool2d", "cubic norm", mode="lp", p=3),
+    _one("adaptive_pool2d", "average", (2, 3, 5, 4), output_size=(2, 3)),
+    _one("adaptive_pool2d", "max", (2, 3, 4, 5), output_size=3, mode="max"),
+    _one("adaptive_pool2d", "larger than the image", (2, 2, 2, 3), output_size=(3, 4), mode="max"),
     _norm("images", (2, 3, 2, 3), 12, train=True, momentum=0.3),
     _norm("images, inference", (2, 3, 2, 3), 12, train=False),
     _norm("features", (5, 3), 5, train=True),

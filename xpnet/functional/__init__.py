@@ -15,6 +15,14 @@ from xpnet.functional.activation import (
     tanh_backward,
     tanh_forward,
 )
+from xpnet.functional.adaptive_pool import (
+    AdaptivePool2DCtx,
+    GlobalPool2DCtx,
+    adaptive_pool2d_backward,
+    adaptive_pool2d_forward,
+    global_pool2d_backward,
+    global_pool2d_forward,
+)
 from xpnet.functional.conv import (
     Conv2DCtx,
     col2im,
@@ -61,16 +69,20 @@ from xpnet.functional.pool import (
 
 __all__ = [
     "ActivationCtx",
+    "AdaptivePool2DCtx",
     "BatchNormCtx",
     "Conv2DCtx",
     "ConvTranspose2DCtx",
     "DropoutCtx",
     "FlattenCtx",
+    "GlobalPool2DCtx",
     "LinearCtx",
     "MeanSquaredErrorCtx",
     "Pool2DCtx",
     "SoftmaxCrossEntropyCtx",
     "SoftmaxCtx",
+    "adaptive_pool2d_backward",
+    "adaptive_pool2d_forward",
     "batch_norm_backward",
     "batch_norm_forward",
     "col2im",
@@ -82,6 +94,8 @@ __all__ = [
     "dropout_forward",
     "flatten_backward",
     "flatten_forward",
+    "global_pool2d_backward",
+    "global_pool2d_forward",
     "im2col",
     "linear_backward",
     "linear_forward",
