@@ -77,6 +77,10 @@ def _conv(label: str, x: tuple, W: tuple, b: tuple | None, terms: int, **options
     return Case("conv2d", label, {"x": x, "W": W, "b": b}, ("x", "W", "b"), options, terms)
 
 
+def _transpose(label: str, x: tuple, W: tuple, b: tuple | None, terms: int, **options: Any) -> Case:
+    return Case("conv_transpose2d", label, {"x": x, "W": W, "b": b}, ("x", "W", "b"), options, terms)
+
+
 def _pool(label: str, **options: Any) -> Case:
     return Case("pool2d", label, {"x": (2, 3, 5, 4)}, ("x",), options, terms=9)
 
@@ -92,7 +96,7 @@ def _sample_norm(op: str, label: str, x: tuple, affine: tuple | None, terms: int
 
 
 def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
-    return Case(op, label, {"x": shape}, ("x",), options)
+    return Case(op, label, {"x": shape}, ("x",), options, terms=15 if "pool" in op else 1)
 
 
 def _cross_entropy(label: str, t: Values, **options: Any) -> Case:
@@ -111,6 +115,13 @@ CASES = [
     _conv("stride above kernel", (2, 2, 7, 5), (3, 2, 2, 1), None, 36, stride=(3, 2)),
     _conv("groups, dilation", (2, 4, 5, 4), (4, 2, 3, 2), (4,), 60, padding=1, dilation=(1, 2), groups=2),
     _conv("depthwise, strided", (2, 3, 5, 5), (3, 1, 3, 3), (3,), 18, stride=2, padding="same", groups=3),
+    _conv("depthwise, two filters each", (2, 3, 4, 5), (6, 1, 2, 3), (6,), 24, padding=((1, 0), (0, 2)), groups=3),
+    _conv("depthwise, three filters each", (2, 2, 4, 3), (6, 1, 2, 2), None, 12, groups=2),
+    _transpose("plain", (2, 3, 4, 3), (3, 4, 3, 2), (4,), 40),
+    _transpose("strided", (2, 2, 3, 3), (2, 3, 3, 2), (3,), 40, stride=(2, 3), padding=1, output_padding=(1, 2)),
+    _transpose("uneven padding, dilation", (2, 2, 3, 4), (2, 2, 2, 3), None, 40, padding=((1, 0), (2, 1)), dilation=2),
+    _transpose("groups", (2, 4, 3, 2), (4, 2, 2, 3), (4,), 36, stride=2, padding="same", groups=2),
+    _transpose("depthwise", (2, 3, 3, 3), (3, 1, 3, 3), (3,), 24, stride=2, padding=1, output_padding=1, groups=3),
     Case("linear", "bias", {"x": (3, 5), "W": (5, 4), "b": (4,)}, ("x", "W", "b"), terms=5),
     Case("linear", "no bias", {"x": (3, 5), "W": (5, 4), "b": None}, ("x", "W", "b"), terms=5),
     Case("flatten", "images", {"x": (2, 3, 3, 2)}, ("x",), keeps_arrays=False),
@@ -124,6 +135,18 @@ CASES = [
     _pool("average", kernel_size=2, mode="average"),
     _pool("average overlapping, padded", kernel_size=3, stride=2, padding=1, mode="average"),
     _pool("average of the image", kernel_size=3, stride=2, padding=1, mode="average", count_include_pad=False),
+    _pool("max, ceil mode", kernel_size=3, stride=2, padding=((1, 0), (0, 1)), ceil_mode=True),
+    _pool("average, ceil mode", kernel_size=2, stride=(3, 2), padding=1, mode="average", ceil_mode=True),
+    _pool("norm", kernel_size=2, mode="lp"),
+    _pool("cubic norm, padded", kernel_size=(3, 2), stride=(2, 1), padding=1, dilation=(1, 2), mode="lp", p=3),
+    _pool("sum of sizes", kernel_size=2, stride=1, mode="lp", p=1, ceil_mode=True),
+    _one("global_pool2d", "average"),
+    _one("global_pool2d", "max", mode="max"),
+    _one("global_pool2d", "norm", mode="lp", keepdims=True),
+    _one("global_pool2d", "cubic norm", mode="lp", p=3),
+    _one("adaptive_pool2d", "average", (2, 3, 5, 4), output_size=(2, 3)),
+    _one("adaptive_pool2d", "max", (2, 3, 4, 5), output_size=3, mode="max"),
+    _one("adaptive_pool2d", "larger than the image", (2, 2, 2, 3), output_size=(3, 4), mode="max"),
     _norm("images", (2, 3, 2, 3), 12, train=True, momentum=0.3),
     _norm("images, inference", (2, 3, 2, 3), 12, train=False),
     _norm("features", (5, 3), 5, train=True),

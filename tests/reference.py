@@ -46,24 +46,45 @@ def naive_conv2d(x, W, b=None, stride=(1, 1), padding=NO_PADS, dilation=(1, 1), 
     return y
 
 
-def naive_pool2d(x, kernel, stride=None, padding=NO_PADS, dilation=(1, 1), *, mode="max", count_include_pad=True):
+def naive_conv_transpose2d(
+    x, W, b=None, stride=(1, 1), padding=NO_PADS, output_padding=(0, 0), dilation=(1, 1), groups=1
+):
+    x, W = np.asarray(x, np.float64), np.asarray(W, np.float64)
+    (N, C, H, W_), (_, filters, KH, KW) = x.shape, W.shape
+    OH = (H - 1) * stride[0] - sum(padding[0]) + dilation[0] * (KH - 1) + output_padding[0] + 1
+    OW = (W_ - 1) * stride[1] - sum(padding[1]) + dilation[1] * (KW - 1) + output_padding[1] + 1
+    y = np.zeros((N, filters * groups, OH, OW))
+    if b is not None:
+        y += np.asarray(b, np.float64)[:, None, None]
+    for n, c, p, q in np.ndindex(N, C, H, W_):
+        for f, i, j in np.ndindex(filters, KH, KW):
+            row = p * stride[0] - padding[0][0] + i * dilation[0]
+            column = q * stride[1] - padding[1][0] + j * dilation[1]
+            if 0 <= row < OH and 0 <= column < OW:
+                y[n, c // (C // groups) * filters + f, row, column] += W[c, f, i, j] * x[n, c, p, q]
+    return y
+
+
+def naive_pool2d(x, kernel, stride=None, padding=NO_PADS, dilation=(1, 1), *, mode="max", count_include_pad=True, p=2):
     x = np.asarray(x, np.float64)
     stride = stride or kernel
     N, C, H, W_ = x.shape
     OH = output_pixels(H, kernel[0], stride[0], padding[0], dilation[0])
     OW = output_pixels(W_, kernel[1], stride[1], padding[1], dilation[1])
     y = np.zeros((N, C, OH, OW))
-    for n, c, p, q in np.ndindex(N, C, OH, OW):
+    for n, c, oh, ow in np.ndindex(N, C, OH, OW):
         seen = []
         for i, j in np.ndindex(*kernel):
-            row = p * stride[0] - padding[0][0] + i * dilation[0]
-            column = q * stride[1] - padding[1][0] + j * dilation[1]
+            row = oh * stride[0] - padding[0][0] + i * dilation[0]
+            column = ow * stride[1] - padding[1][0] + j * dilation[1]
             if 0 <= row < H and 0 <= column < W_:
                 seen.append(float(x[n, c, row, column]))
         if mode == "max":
-            y[n, c, p, q] = max(seen)
+            y[n, c, oh, ow] = max(seen)
+        elif mode == "lp":
+            y[n, c, oh, ow] = math.fsum(abs(v) ** p for v in seen) ** (1 / p)
         else:
-            y[n, c, p, q] = sum(seen) / (kernel[0] * kernel[1] if count_include_pad else len(seen))
+            y[n, c, oh, ow] = sum(seen) / (kernel[0] * kernel[1] if count_include_pad else len(seen))
     return y
 
 

@@ -31,6 +31,9 @@ def host_arguments(name, rng):
         yield (normal((3, 7)), normal((3, 5)), normal((5, 7))), {}
         yield (normal((3, 20))[:, 4:11], normal((3, 5)), normal((7, 5)).T), {}
         yield (normal((1, 1)), normal((1, 1)), normal((1, 1))), {}
+    if name == "row_dots":
+        yield (normal((3, 4, 5)), normal((3, 4, 5))), {}
+        yield (normal((2, 3, 4, 5))[:, 1:, ::2, :], normal((2, 2, 2, 5))), {}
     if name.endswith("_update"):  # weights, gradient, state (never negative), and numbers by their names
         parameters = inspect.signature(table._TABLE["agnostic", name]).parameters.values()
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -121,3 +124,37 @@ def test_taps_of_a_window_by_hand():
     assert (second.out_columns, second.in_columns) == (slice(0, 2), slice(0, 3, 2))
     assert window.tap_counts(1) == [1, 2]
     assert not window.is_pointwise
+
+
+@pytest.mark.parametrize("stride, padding, multiplier", [(1, 1, 1), (2, "same", 2), ((3, 1), 0, 3)])
+@pytest.mark.parametrize("workspace", [1, 3000, "4MB"])
+def test_depthwise_kernels_give_what_the_general_ones_give(xp, stride, padding, multiplier, workspace, rng):
+    """Tap by tap in blocks of any size, or by columns."""
+    window = make_window("test", (7, 6), (3, 2), stride, padding)
+    x, W = xp.asarray(rng.standard_normal((2, 3, 7, 6))), xp.asarray(rng.standard_normal((3 * multiplier, 1, 3, 2)))
+    b, dy = (
+        xp.asarray(rng.standard_normal(shape)) for shape in ((3 * multiplier,), (2, 3 * multiplier, *window.output))
+    )
+    results = []
+    for prefix in ("", "depthwise_"):
+        kernels = {
+            n: table._TABLE["agnostic", f"{prefix}conv2d_{n}"] for n in ("forward", "backward", "input_gradient")
+        }
+        with config.using(conv_workspace=workspace, kernels="agnostic"):
+            y = kernels["forward"](x, W, b, window, 3)
+            assert tuple(kernels["forward"](x, W, None, window, 3).shape) == tuple(y.shape)
+            gradients = kernels["backward"](dy, x, W, window, 3, True, True)
+            assert kernels["backward"](dy, x, W, window, 3, False, False)[::2] == (None, None)
+            results.append([y, *gradients, kernels["input_gradient"](dy, W, window, 3)])
+    for got, expected in zip(*results, strict=True):
+        assert_close(got, xp.to_numpy(expected), terms=84)
+
+
+def test_weights_choose_the_depthwise_kernels():
+    """One channel to a group, and no more than two filters for it: beyond that a matrix product is faster."""
+    from xpnet.functional.conv import kernel_name
+
+    assert kernel_name("conv2d_forward", np.ones((4, 1, 3, 3)), 4) == "depthwise_conv2d_forward"
+    assert kernel_name("conv2d_forward", np.ones((8, 1, 3, 3)), 4) == "depthwise_conv2d_forward"
+    for F, C, groups in ((12, 1, 4), (4, 1, 1), (4, 2, 2)):
+        assert kernel_name("conv2d_forward", np.ones((F, C, 3, 3)), groups) == "conv2d_forward"

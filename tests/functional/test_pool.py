@@ -221,7 +221,7 @@ ALONE = "the window of output row 0 lies wholly in the padding (size 5, kernel 2
         (IMAGES, 2, {"dilation": -1}, ArgumentError, "dilation must be at least 1, got -1"),
         (IMAGES, 2, {"padding": -1}, ArgumentError, "padding must be at least 0, got -1"),
         (IMAGES, 2, {"padding": "half"}, ArgumentError, FORMS + "'half'"),
-        (IMAGES, 2, {"mode": "mean"}, ArgumentError, "mode must be one of max, average"),
+        (IMAGES, 2, {"mode": "mean"}, ArgumentError, "mode must be one of max, average, lp, got 'mean'"),
         (IMAGES, 2, {"padding": 2}, ShapeError, ALONE + "; use less padding"),
         (IMAGES, 2, {"padding": 2, "mode": "average", "count_include_pad": False}, ShapeError, ALONE),
         (

@@ -14,10 +14,11 @@ SETTINGS = [
     {"kernel_size": (3, 2), "stride": 2, "padding": 1},
     {"kernel_size": 2, "stride": (1, 3), "dilation": (2, 1), "padding": ((1, 0), (0, 1))},
     {"kernel_size": 3, "padding": "same", "count_include_pad": False},
+    {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True, "p": 3},
 ]
 
 
-@pytest.mark.parametrize("mode", ["max", "average"])
+@pytest.mark.parametrize("mode", ["max", "average", "lp"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_equals_the_functional_pair(xp, rng, settings, mode):
     layer = Pool2D(mode=mode, **settings).build((2, 7, 6))
@@ -64,7 +65,8 @@ def test_worked_example():
         (lambda: Pool2D(0), "kernel_size must be at least 1, got 0"),
         (lambda: Pool2D(2, stride=0), "stride must be at least 1, got 0"),
         (lambda: Pool2D(2, stride="2"), "stride must be an int or a pair of ints, got '2'"),
-        (lambda: Pool2D(2, mode="median"), "mode must be one of max, average, got 'median'"),
+        (lambda: Pool2D(2, mode="median"), "mode must be one of max, average, lp, got 'median'"),
+        (lambda: Pool2D(2, mode="lp", p=0), "p must be a finite number of at least 1, got 0"),
         (lambda: Pool2D(2, data_format="HWC"), "data_format must be one of NCHW, NHWC, got 'HWC'"),
     ],
 )
@@ -86,4 +88,7 @@ def test_repr():
     assert repr(layer) == (
         "Pool2D(kernel_size=(3, 2), stride=(2, 2), padding=1, mode='average', count_include_pad=False, "
         "data_format='NHWC')"
+    )
+    assert repr(Pool2D(2, mode="lp", p=3, ceil_mode=True)) == (
+        "Pool2D(kernel_size=(2, 2), stride=(2, 2), mode='lp', ceil_mode=True, p=3)"
     )

@@ -6,14 +6,18 @@ import pytest
 from xpnet import backend
 from xpnet.errors import ShapeError, StateError
 from xpnet.layers import (
+    AdaptivePool2D,
     BatchNorm,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalPool2D,
     Pool2D,
     ReLU,
     Residual,
+    SeparableConv2D,
     Sequential,
     Softmax,
 )
@@ -112,6 +116,28 @@ MODELS = {
         (8, 6, 2),
     ),
     "grouped": (lambda: Sequential(Conv2D(4, 3, groups=2, stride=2), ReLU(), Conv2D(4, 1, groups=4)), (2, 9, 9)),
+    "separable": (
+        lambda: Sequential(
+            SeparableConv2D(4, 3, padding=1, stride=2, activation="relu"),
+            SeparableConv2D(6, 3, multiplier=3, bias=False),
+            GlobalPool2D(),
+            Dense(3),
+        ),
+        (2, 9, 9),
+    ),
+    "transposed": (
+        lambda: Sequential(
+            ConvTranspose2D(4, 3, stride=2, padding="same", activation="relu"),
+            ConvTranspose2D(2, 2, groups=2, data_format="NCHW"),
+            Pool2D(2, mode="lp", ceil_mode=True),
+            AdaptivePool2D(3, mode="max"),
+            AdaptivePool2D((2, 1)),
+            GlobalPool2D(mode="max", keepdims=True),
+            Flatten(),
+            Dense(2),
+        ),
+        (3, 5, 4),
+    ),
     "dense alone": (lambda: Dense(4), (6,)),
 }
 
@@ -138,6 +164,15 @@ def test_multiply_adds_of_groups_and_formats():
     conv = Conv2D(8, (3, 2), groups=4)
     assert conv.summary((4, 5, 5)).multiply_adds == 8 * 3 * 4 * (1 * 6)
     assert Conv2D(8, (3, 2), data_format="NHWC").summary((5, 5, 4)).multiply_adds == 8 * 3 * 4 * (4 * 6)
+
+
+def test_multiply_adds_of_transposed_and_separable_convolution():
+    """Each pixel of the input meets each weight of its channel; a pixel between the parts meets taps and filters."""
+    transposed = ConvTranspose2D(8, (3, 2), stride=2, groups=2)
+    assert transposed.summary((4, 5, 6)).multiply_adds == 4 * 5 * 6 * (8 // 2) * 6
+    separable = SeparableConv2D(8, (3, 2), multiplier=2)
+    assert separable.summary((4, 5, 6)).multiply_adds == 3 * 5 * (4 * 2) * (6 + 8)
+    assert SeparableConv2D(8, (3, 2), data_format="NHWC").summary((5, 6, 4)).multiply_adds == 3 * 5 * 4 * (6 + 8)
 
 
 def test_shared_layer_counts_once():

@@ -15,12 +15,25 @@ from xpnet.functional.activation import (
     tanh_backward,
     tanh_forward,
 )
+from xpnet.functional.adaptive_pool import (
+    AdaptivePool2DCtx,
+    GlobalPool2DCtx,
+    adaptive_pool2d_backward,
+    adaptive_pool2d_forward,
+    global_pool2d_backward,
+    global_pool2d_forward,
+)
 from xpnet.functional.conv import (
     Conv2DCtx,
     col2im,
     conv2d_backward,
     conv2d_forward,
     im2col,
+)
+from xpnet.functional.conv_transpose import (
+    ConvTranspose2DCtx,
+    conv_transpose2d_backward,
+    conv_transpose2d_forward,
 )
 from xpnet.functional.dropout import (
     DropoutCtx,
@@ -70,10 +83,13 @@ from xpnet.functional.pool import (
 
 __all__ = [
     "ActivationCtx",
+    "AdaptivePool2DCtx",
     "BatchNormCtx",
     "Conv2DCtx",
+    "ConvTranspose2DCtx",
     "DropoutCtx",
     "FlattenCtx",
+    "GlobalPool2DCtx",
     "GroupNormCtx",
     "LinearCtx",
     "LocalResponseNormCtx",
@@ -81,15 +97,21 @@ __all__ = [
     "Pool2DCtx",
     "SoftmaxCrossEntropyCtx",
     "SoftmaxCtx",
+    "adaptive_pool2d_backward",
+    "adaptive_pool2d_forward",
     "batch_norm_backward",
     "batch_norm_forward",
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "conv_transpose2d_backward",
+    "conv_transpose2d_forward",
     "dropout_backward",
     "dropout_forward",
     "flatten_backward",
     "flatten_forward",
+    "global_pool2d_backward",
+    "global_pool2d_forward",
     "group_norm_backward",
     "group_norm_forward",
     "im2col",

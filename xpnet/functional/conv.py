@@ -91,7 +91,7 @@ def conv2d_forward(
     check_images("conv2d", x)
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
-    y = find("conv2d_forward", xp)(x, W, b, window, groups)
+    y = find(kernel_name("conv2d_forward", W, groups), xp)(x, W, b, window, groups)
     return y, Conv2DCtx(x, W, b is not None, window, groups)
 
 
@@ -134,17 +134,31 @@ def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple
     """
     shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
     xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
-    backward = find("conv2d_backward", xp)
+    backward = find(kernel_name("conv2d_backward", ctx.W, ctx.groups), xp)
     return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
+
+
+def kernel_name(name: str, W: Array, groups: int) -> str:
+    """Return the name of the kernel for weights (F, C/groups, KH, KW): depthwise if a group is one channel.
+
+    With more than two filters for each channel a matrix product has enough to share and is faster.
+    """
+    depthwise = groups > 1 and W.shape[1] == 1 and W.shape[0] <= 2 * groups
+    return f"depthwise_{name}" if depthwise else name
+
+
+def check_groups(operation: str, groups: Any) -> int:
+    """Return groups as an int, or refuse what is no positive one."""
+    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
+        raise ArgumentError(operation, f"groups must be a positive int, got {groups!r}")
+    return int(groups)
 
 
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
     C, shapes = x.shape[1], f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
     if len(W.shape) != 4 or 0 in W.shape:
         raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes}")
-    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
-        raise ArgumentError("conv2d", f"groups must be a positive int, got {groups!r}")
-    groups = int(groups)
+    groups = check_groups("conv2d", groups)
     if C % groups or W.shape[0] % groups:
         raise ShapeError(
             "conv2d",

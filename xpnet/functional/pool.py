@@ -1,9 +1,10 @@
-"""Pooling of images by the maximum or the average of each window."""
+"""Pooling of images by the maximum, the average or the p-norm of each window."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
@@ -13,17 +14,18 @@ from xpnet.kernels.geometry import Padding, Window, make_window
 
 __all__ = ["Pool2DCtx", "pool2d_backward", "pool2d_forward"]
 
-MODES = ("max", "average")
+MODES = ("max", "average", "lp")
 
 
 class Pool2DCtx(NamedTuple):
-    """Kept for backward: with "max" the input and output themselves, with "average" the input for its shape."""
+    """Kept for backward: with "max" and "lp" input and output themselves, with "average" the input for its shape."""
 
     x: Array  # (N, C, H, W)
-    y: Array | None  # (N, C, OH, OW), with "max"
+    y: Array | None  # (N, C, OH, OW), with "max" and "lp"
     window: Window
     mode: str
     count_include_pad: bool
+    p: float
 
 
 def pool2d_forward(
@@ -35,8 +37,13 @@ def pool2d_forward(
     *,
     mode: str = "max",
     count_include_pad: bool = True,
+    ceil_mode: bool = False,
+    p: float = 2,
 ) -> tuple[Array, Pool2DCtx]:
-    """Reduce each window of each channel to its maximum or its average.
+    r"""Reduce each window of each channel to its maximum, its average or its p-norm.
+
+    .. math:: y = \max_i x_i, \quad y = \tfrac1n \sum_i x_i, \quad\text{or}\quad
+              y = \bigl(\sum_i |x_i|^p\bigr)^{1/p}
 
     Parameters
     ----------
@@ -45,16 +52,21 @@ def pool2d_forward(
     stride : int or (int, int), optional
         By default the kernel size: windows that neither overlap nor leave gaps.
     padding : int, (ph, pw), ((top, bottom), (left, right)), "valid", "same" or "full", default 0
-        Maximum pooling pads with minus infinity, so padding never wins.
+        Maximum pooling pads with minus infinity, so padding never wins; "lp" pads with zeros.
     dilation : int or (int, int), default 1
-    mode : {"max", "average"}, default "max"
+    mode : {"max", "average", "lp"}, default "max"
     count_include_pad : bool, default True
         Whether an average counts padding as zeros, or only the pixels of the image.
+    ceil_mode : bool, default False
+        Round sizes up: a last window may reach beyond the padding, if it starts in the image or in the
+        padding before it. No average counts what lies beyond the padding.
+    p : float, default 2
+        Exponent of "lp", at least 1; 1 is a sum of sizes, and the larger, the more like a maximum of sizes.
 
     Returns
     -------
     y : array (N, C, OH, OW), the type of `x`
-        Sizes as for `conv2d_forward`.
+        Sizes as for `conv2d_forward`, with `ceil_mode` the ceiling in place of the floor.
     ctx : Pool2DCtx
 
     Raises
@@ -66,7 +78,7 @@ def pool2d_forward(
 
     References
     ----------
-    Saito, *Deep Learning from Scratch* (2016), section 7.3.
+    Saito, *Deep Learning from Scratch* (2016), section 7.3; Gulcehre et al. on the p-norm, arXiv:1311.1780.
 
     Examples
     --------
@@ -79,20 +91,24 @@ def pool2d_forward(
     """
     xp = check_arrays("pool2d", x=x)
     check_images("pool2d", x)
-    if mode not in MODES:
-        raise ArgumentError("pool2d", f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    p = check_mode("pool2d", mode, p)
     step = kernel_size if stride is None else stride
-    window = make_window("pool2d", x.shape[2:], kernel_size, step, padding, dilation)
-    if mode == "max" or not count_include_pad:
-        _check_windows(window)
-    y = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
-    return y, Pool2DCtx(x, y if mode == "max" else None, window, mode, count_include_pad)
+    window = make_window("pool2d", x.shape[2:], kernel_size, step, padding, dilation, ceil_mode)
+    if mode == "lp":
+        y = find("lp_pool2d_forward", xp)(x, window, p)
+    else:
+        if mode == "max" or not count_include_pad:
+            _check_windows(window)
+        y = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
+    return y, Pool2DCtx(x, None if mode == "average" else y, window, mode, count_include_pad, p)
 
 
 def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
-    """Return dx: maxima get the gradient of their windows, averages spread it evenly.
+    """Return dx: maxima get the gradient of their windows, averages spread it evenly, norms by size.
 
-    Where several pixels of a window share the maximum, the first (in row order) gets it all.
+    Where several pixels of a window share the maximum, the first (in row order) gets it all. With "lp",
+    ``dx = dy sign(x) (|x| / y)**(p - 1)``, and 0 where the window is all zero. Where windows overlap, a
+    pixel's gradients are added in a fixed order: equal arguments give equal gradients, bit for bit.
 
     Parameters
     ----------
@@ -119,7 +135,18 @@ def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
            [5., 0.]])
     """
     xp = check_gradient("pool2d_backward", dy, ctx.x, (*ctx.x.shape[:2], *ctx.window.output))
+    if ctx.mode == "lp":
+        return find("lp_pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.p)
     return find("pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.mode, ctx.count_include_pad)
+
+
+def check_mode(operation: str, mode: str, p: Any = 2, modes: Sequence[str] = MODES) -> float:
+    """Refuse an unknown mode or an exponent that gives no norm; return the exponent as a float."""
+    if mode not in modes:
+        raise ArgumentError(operation, f"mode must be one of {', '.join(modes)}, got {mode!r}")
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 1 <= p < math.inf:
+        raise ArgumentError(operation, f"p must be a finite number of at least 1, got {p!r}")
+    return float(p)
 
 
 def _check_windows(window: Window) -> None:

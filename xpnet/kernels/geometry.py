@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 from xpnet.errors import ArgumentError, ShapeError
 
-__all__ = ["Padding", "Pair", "Tap", "Window", "make_window", "output_size", "pair", "resolve_padding"]
+__all__ = [
+    "Padding",
+    "Pair",
+    "Tap",
+    "Window",
+    "make_transposed_window",
+    "make_window",
+    "output_size",
+    "pair",
+    "resolve_padding",
+]
 
 Pair = tuple[int, int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -61,6 +71,22 @@ class Window(NamedTuple):
         start = first * step + offset
         stop = (last - 1) * step + offset + 1
         return slice(first - block.start, last - block.start), slice(start, stop, step)
+
+    @property
+    def overhangs(self) -> bool:
+        """Whether the last window reaches beyond image and padding, as ceil_mode lets it."""
+        return any(
+            (o - 1) * s + d * (k - 1) >= n + sum(p)
+            for n, o, k, s, p, d in zip(
+                self.input, self.output, self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+
+    def padded(self) -> Window:
+        """Return the same window over the image with its padding made part of it."""
+        (top, bottom), (left, right) = self.padding
+        size = self.input[0] + top + bottom, self.input[1] + left + right
+        return self._replace(input=size, padding=((0, 0), (0, 0)))
 
     def tap_counts(self, axis: int) -> list[int]:
         """Return, for each output along an axis, how many taps land on the image and not on padding."""
@@ -139,15 +165,22 @@ def output_size(
     stride: int = 1,
     padding: Pair = (0, 0),
     dilation: int = 1,
+    ceil_mode: bool = False,
 ) -> int:
-    """floor((size + padding - dilation*(kernel-1) - 1) / stride + 1), refused with its arithmetic if below 1."""
+    """floor((size + padding - dilation*(kernel-1) - 1) / stride) + 1, refused with its arithmetic if below 1.
+
+    With `ceil_mode` the ceiling, but no window that would start beyond the image in the padding after it.
+    """
     room = size + sum(padding) - dilation * (kernel - 1) - 1
-    out = room // stride + 1
+    out = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (out - 1) * stride >= size + padding[0]:
+        out -= 1
     if out < 1:
         raise ShapeError(
             operation,
             f"the output would have {out} {axis}: "
-            f"floor(({size} + {padding[0]} + {padding[1]} - {dilation}*({kernel}-1) - 1) / {stride}) + 1 = {out}; "
+            f"{'ceil' if ceil_mode else 'floor'}"
+            f"(({size} + {padding[0]} + {padding[1]} - {dilation}*({kernel}-1) - 1) / {stride}) + 1 = {out}; "
             "use a larger image, more padding, or a smaller kernel or dilation",
         )
     return out
@@ -160,8 +193,11 @@ def make_window(
     stride: Any = 1,
     padding: Padding = 0,
     dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Window:
     """Check the settings of a sliding window against an image of size ``(H, W)``.
+
+    With `ceil_mode` a last window may reach beyond the padding if it starts in the image or the padding before it.
 
     Raises
     ------
@@ -176,7 +212,60 @@ def make_window(
     dilations = pair(operation, "dilation", dilation)
     pads = resolve_padding(operation, padding, (H, W), kernel, strides, dilations)
     output = (
-        output_size(operation, "rows", H, kernel[0], strides[0], pads[0], dilations[0]),
-        output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1]),
+        output_size(operation, "rows", H, kernel[0], strides[0], pads[0], dilations[0], ceil_mode),
+        output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1], ceil_mode),
     )
     return Window((H, W), output, kernel, strides, pads, dilations)
+
+
+def make_transposed_window(
+    operation: str,
+    size: Sequence[int],
+    kernel_size: Any,
+    stride: Any = 1,
+    padding: Padding = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+) -> Window:
+    """Return the window of the convolution whose transpose enlarges images of ``size`` (H, W).
+
+    Its output is (H, W), and its input, ``(H - 1)*stride - padding + dilation*(KH - 1) + output_padding + 1``
+    rows and columns alike, is what the transposed convolution makes. ``"same"`` makes ``H * stride``.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting has a form or value that cannot be used.
+    ShapeError
+        If the image made would be empty.
+    """
+    output = int(size[0]), int(size[1])
+    kernel = pair(operation, "kernel_size", kernel_size)
+    strides = pair(operation, "stride", stride)
+    extra = pair(operation, "output_padding", output_padding, minimum=0)
+    dilations = pair(operation, "dilation", dilation)
+    same = output[0] * strides[0], output[1] * strides[1]
+    pads = resolve_padding(operation, padding, same, kernel, strides, dilations)
+    if isinstance(padding, str) and padding == "same":
+        if extra != (0, 0):
+            raise ArgumentError(operation, f"padding 'same' leaves no room for output_padding, got {output_padding!r}")
+        return Window(same, output, kernel, strides, pads, dilations)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ArgumentError(
+            operation,
+            f"output_padding must be less than stride or dilation, got {output_padding!r} "
+            f"with stride {strides} and dilation {dilations}",
+        )
+    made = []
+    for axis, n, k, s, p, d, e in zip(
+        ("rows", "columns"), output, kernel, strides, pads, dilations, extra, strict=True
+    ):
+        out = (n - 1) * s - sum(p) + d * (k - 1) + e + 1
+        if out < 1:
+            raise ShapeError(
+                operation,
+                f"the output would have {out} {axis}: ({n} - 1)*{s} - {p[0]} - {p[1]} + {d}*({k}-1) + {e} + 1 = {out}; "
+                "use a larger image, kernel, stride or dilation, or less padding",
+            )
+        made.append(out)
+    return Window((made[0], made[1]), output, kernel, strides, pads, dilations)

@@ -1,25 +1,31 @@
 """Layers with the book's face: ``forward(x, train)`` and ``backward(dy)`` around the functional pairs."""
 
 from xpnet.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from xpnet.layers.adaptive_pool import AdaptivePool2D, GlobalPool2D
 from xpnet.layers.base import Layer
 from xpnet.layers.branches import Add, Multiply, Parallel, Residual
 from xpnet.layers.containers import Sequential
 from xpnet.layers.conv import Conv2D
+from xpnet.layers.conv_transpose import ConvTranspose2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.group_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.parameter import Parameter
 from xpnet.layers.pool import Pool2D
+from xpnet.layers.separable import SeparableConv2D
 
 __all__ = [
     "Activation",
+    "AdaptivePool2D",
     "Add",
     "BatchNorm",
     "Conv2D",
+    "ConvTranspose2D",
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalPool2D",
     "GroupNorm",
     "InstanceNorm",
     "Layer",
@@ -31,6 +37,7 @@ __all__ = [
     "Pool2D",
     "ReLU",
     "Residual",
+    "SeparableConv2D",
     "Sequential",
     "Sigmoid",
     "Softmax",

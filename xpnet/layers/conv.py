@@ -1,15 +1,16 @@
-"""The convolution layer."""
+"""The convolution layer, and what all layers that convolve have in common."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.functional.conv import check_groups
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_window, pair
 from xpnet.layers.activation import activation_pair
@@ -18,10 +19,95 @@ from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, 
 from xpnet.layers.parameter import Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps
 
-__all__ = ["Conv2D"]
+__all__ = ["Conv2D", "Convolution"]
 
 
-class Conv2D(Layer):
+class Convolution(Layer):
+    """Base of the layers that convolve: their settings, data format, bias and activation.
+
+    A subclass gives `_parameter_specs`, `_output_size` if it is another, `_convolve` and `_convolve_backward`
+    on arrays indexed (N, C, H, W), and `_DEFAULTS`: the settings that `repr` shows where they differ.
+    """
+
+    b: Parameter
+    _DEFAULTS: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        *,
+        stride: int | Sequence[int],
+        padding: Padding,
+        dilation: int | Sequence[int],
+        activation: str | None,
+        bias: bool,
+        init: str | Initializer,
+        bias_init: str | Initializer,
+        data_format: str,
+    ) -> None:
+        super().__init__()
+        self.filters = check_positive(self.operation, "filters", filters)
+        self.kernel_size = pair(self.operation, "kernel_size", kernel_size)
+        self.stride = pair(self.operation, "stride", stride)
+        self.padding = padding
+        self.dilation = pair(self.operation, "dilation", dilation)
+        self.activation = activation
+        self.bias = bias
+        self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)
+        self.data_format = check_data_format(self.operation, data_format)
+        self._activation = activation_pair(self.operation, activation)
+
+    def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (OH, OW) for an image of size (H, W)."""
+        return make_window(self.operation, size, self.kernel_size, self.stride, self.padding, self.dilation).output
+
+    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{self.operation} must define _convolve(x, b) -> (y, ctx)")
+
+    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
+        """Add the gradients of the weights; return dx and db."""
+        raise NotImplementedError(f"{self.operation} must define _convolve_backward(dy, ctx, need_dx) -> (dx, db)")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (F, OH, OW) for (C, H, W), in the order of the data format."""
+        _, H, W_ = image_shape(self.operation, input_shape, self.data_format)
+        self._parameter_specs(input_shape)
+        return shape_from_chw((self.filters, *self._output_size((H, W_))), self.data_format)
+
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None)
+        activation_ctx = None
+        if self._activation is not None:
+            y, activation_ctx = self._activation[0](y)
+        return from_nchw(y, self.data_format), (ctx, activation_ctx)
+
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+        conv_ctx, activation_ctx = ctx
+        dy = to_nchw(dy, self.data_format)
+        if self._activation is not None:
+            dy = self._activation[1](dy, activation_ctx)
+        dx, db = self._convolve_backward(dy, conv_ctx, need_dx)
+        if self.bias:
+            self.b.accumulate(db)
+        return None if dx is None else from_nchw(dx, self.data_format)
+
+    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
+        return Keeps(input=True, output=self._activation is not None)
+
+    def _settings(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return shown | {k: getattr(self, k) for k, v in self._DEFAULTS.items() if getattr(self, k) != v}
+
+
+def check_positive(operation: str, name: str, value: Any) -> int:
+    """Return a setting as an int, or refuse what is no positive one."""
+    if not hasattr(value, "__index__") or value < 1:
+        raise ArgumentError(operation, f"{name} must be a positive int, got {value!r}")
+    return int(value)
+
+
+class Conv2D(Convolution):
     """Convolution of images, with bias and, if named, an activation.
 
     Parameters
@@ -60,7 +146,8 @@ class Conv2D(Layer):
     """
 
     W: Parameter
-    b: Parameter
+    _DEFAULTS: ClassVar = {"stride": (1, 1), "padding": 0, "dilation": (1, 1), "groups": 1, "activation": None,
+                           "bias": True, "data_format": "NCHW"}  # fmt: skip
 
     def __init__(
         self,
@@ -77,28 +164,17 @@ class Conv2D(Layer):
         bias_init: str | Initializer = "zeros",
         data_format: str = "NCHW",
     ) -> None:
-        super().__init__()
-        if not hasattr(filters, "__index__") or filters < 1:
-            raise ArgumentError("Conv2D", f"filters must be a positive int, got {filters!r}")
-        self.filters = int(filters)
-        self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
-        self.stride = pair("Conv2D", "stride", stride)
-        self.padding = padding
-        self.dilation = pair("Conv2D", "dilation", dilation)
-        if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
-            raise ArgumentError("Conv2D", f"groups must be a positive int, got {groups!r}")
-        self.groups = int(groups)
-        self.activation = activation
-        self.bias = bias
-        self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)
-        self.data_format = check_data_format("Conv2D", data_format)
-        self._activation = activation_pair("Conv2D", activation)
+        super().__init__(
+            filters, kernel_size, stride=stride, padding=padding, dilation=dilation, activation=activation,
+            bias=bias, init=init, bias_init=bias_init, data_format=data_format,
+        )  # fmt: skip
+        self.groups = check_groups(self.operation, groups)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        C = image_shape("Conv2D", input_shape, self.data_format)[0]
+        C = image_shape(self.operation, input_shape, self.data_format)[0]
         if C % self.groups or self.filters % self.groups:
             raise ShapeError(
-                "Conv2D",
+                self.operation,
                 f"groups={self.groups} must divide the {C} channels of the input and the {self.filters} filters",
             )
         taps = math.prod(self.kernel_size)
@@ -109,49 +185,14 @@ class Conv2D(Layer):
             specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
         return specs
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return (F, OH, OW) for (C, H, W), in the order of the data format."""
-        _, H, W_ = image_shape("Conv2D", input_shape, self.data_format)
-        self._parameter_specs(input_shape)
-        window = make_window("Conv2D", (H, W_), self.kernel_size, self.stride, self.padding, self.dilation)
-        return shape_from_chw((self.filters, *window.output), self.data_format)
+    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
+        return conv2d_forward(x, self.W.data, b, self.stride, self.padding, self.dilation, self.groups)
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        b = self.b.data if self.bias else None
-        y, ctx = conv2d_forward(
-            to_nchw(x, self.data_format),
-            self.W.data,
-            b,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
-        activation_ctx = None
-        if self._activation is not None:
-            y, activation_ctx = self._activation[0](y)
-        return from_nchw(y, self.data_format), (ctx, activation_ctx)
-
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        conv_ctx, activation_ctx = ctx
-        dy = to_nchw(dy, self.data_format)
-        if self._activation is not None:
-            dy = self._activation[1](dy, activation_ctx)
-        dx, dW, db = conv2d_backward(dy, conv_ctx, need_dx=need_dx)
+    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
+        dx, dW, db = conv2d_backward(dy, ctx, need_dx=need_dx)
         self.W.accumulate(dW)
-        if self.bias:
-            self.b.accumulate(db)
-        return None if dx is None else from_nchw(dx, self.data_format)
+        return dx, db
 
     def _multiply_adds(self, input_shape: Shape, output_shape: Shape) -> int:
-        C = image_shape("Conv2D", input_shape, self.data_format)[0]
+        C = image_shape(self.operation, input_shape, self.data_format)[0]
         return math.prod(output_shape) * (C // self.groups) * math.prod(self.kernel_size)
-
-    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps(input=True, output=self._activation is not None)
-
-    def _settings(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"filters": self.filters, "kernel_size": self.kernel_size}
-        defaults = {"stride": (1, 1), "padding": 0, "dilation": (1, 1), "groups": 1, "activation": None,
-                    "bias": True, "data_format": "NCHW"}  # fmt: skip
-        return shown | {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v}

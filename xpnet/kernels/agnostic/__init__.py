@@ -3,6 +3,6 @@
 Kernels get arguments that the functional layer has already checked.
 """
 
-from xpnet.kernels.agnostic import conv, group_norm, local_response, loss, norm, optim, pool
+from xpnet.kernels.agnostic import bin_pool, conv, depthwise, group_norm, local_response, loss, norm, optim, pool
 
-__all__ = ["conv", "group_norm", "local_response", "loss", "norm", "optim", "pool"]
+__all__ = ["bin_pool", "conv", "depthwise", "group_norm", "local_response", "loss", "norm", "optim", "pool"]

@@ -17,7 +17,14 @@ from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
 
-__all__ = ["conv2d_backward", "conv2d_forward", "gather_columns", "matmul_into", "scatter_columns"]
+__all__ = [
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv2d_input_gradient",
+    "gather_columns",
+    "matmul_into",
+    "scatter_columns",
+]
 
 
 @register("agnostic", "matmul_into")
@@ -148,6 +155,13 @@ def conv2d_backward(
     return dx, dW, db
 
 
+@register("agnostic", "conv2d_input_gradient")
+def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: the forward of a transposed convolution."""
+    xp = array_namespace(dy)
+    return batch_first(xp, _input_gradient(xp, batch_innermost(xp, dy), W, window, groups))
+
+
 def _weight_gradient(xp: Any, dy: Array, dy_flat: Array, x: Array, window: Window, groups: int, wide: Any) -> Array:
     """dW = sum over blocks of dy @ columns^T; (F, K) or (G, F/G, K), in the type `wide`."""
     F, N, OW = dy.shape[0], dy.shape[3], window.output[1]
@@ -172,7 +186,8 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     W5 = xp.reshape(W, (groups, F // groups, channels, KH, KW))
     mirrored = _mirrored_window(window)
     if mirrored is not None:
-        flipped = xp.permute_dims(xp.flip(W5, axis=(3, 4)), (0, 2, 1, 3, 4))
+        # a copy: where reshape gives a view, its strides are negative and no BLAS would take them
+        flipped = xp.asarray(xp.permute_dims(xp.flip(W5, axis=(3, 4)), (0, 2, 1, 3, 4)), copy=True)
         return _convolve(xp, dy, xp.reshape(flipped, (groups, channels, F // groups * KH * KW)), None, mirrored)
 
     C, N = groups * channels, dy.shape[3]

@@ -1,4 +1,8 @@
-"""Pooling by comparing or adding the slices that the taps of the window see, batch-innermost."""
+"""Pooling by comparing or adding the slices that the taps of the window see, batch-innermost.
+
+Taps are worked through in a fixed order and no two threads add to one pixel, so results and gradients are
+the same in every run, overlapping windows included.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["pool2d_backward", "pool2d_forward"]
+__all__ = ["lp_pool2d_backward", "lp_pool2d_forward", "pool2d_backward", "pool2d_forward"]
 
 
 @register("agnostic", "pool2d_forward")
@@ -63,8 +67,56 @@ def pool2d_backward(dy: Array, x: Array, y: Array, window: Window, mode: str, co
 def _weights(xp: Any, window: Window, count_include_pad: bool, like: Array) -> Array | float:
     """One over the number of pixels averaged: a number, or (1, OH, OW, 1) where windows overhang."""
     KH, KW = window.kernel
-    if count_include_pad or window.padding == ((0, 0), (0, 0)):
+    if not window.overhangs and (count_include_pad or window.padding == ((0, 0), (0, 0))):
         return 1.0 / (KH * KW)
-    rows, columns = window.tap_counts(0), window.tap_counts(1)
+    counted = window.padded() if count_include_pad else window  # what lies beyond the padding never counts
+    rows, columns = counted.tap_counts(0), counted.tap_counts(1)
     table = [[1.0 / (r * c) for c in columns] for r in rows]
     return xp.reshape(xp.asarray(table, dtype=like.dtype, device=device_of(like)), (1, *window.output, 1))
+
+
+@register("agnostic", "lp_pool2d_forward")
+def lp_pool2d_forward(x: Array, window: Window, p: float) -> Array:
+    """Pool x (N, C, H, W) to m (sum |x/m|^p)^(1/p) with m the largest |x| of the window, so nothing overflows."""
+    xp = array_namespace(x)
+    size = xp.abs(batch_innermost(xp, x))
+    top = batch_innermost(xp, pool2d_forward(batch_first(xp, size), window, "max", True))
+    # a window of zeros (or of padding alone) is divided by 1; so is an infinite one, which stays infinite
+    scale = xp.where((top > 0.0) & xp.isfinite(top), top, xp.ones_like(top))
+    y = xp.zeros_like(scale)
+    for tap in window.taps():
+        r, c = tap.out_rows, tap.out_columns
+        y[:, r, c, :] += power(size[:, tap.in_rows, tap.in_columns, :] / scale[:, r, c, :], p)
+    return batch_first(xp, scale * root(xp, y, p))
+
+
+@register("agnostic", "lp_pool2d_backward")
+def lp_pool2d_backward(dy: Array, x: Array, y: Array, window: Window, p: float) -> Array:
+    """Return dx = dy sign(x) (|x|/y)^(p-1): a ratio of at most 1, and 0 where the window is all zero."""
+    xp = array_namespace(dy)
+    dy_inner, x_inner, y_inner = (batch_innermost(xp, a) for a in (dy, x, y))
+    scale = xp.where(y_inner > 0.0, y_inner, xp.ones_like(y_inner))
+    dx = xp.zeros_like(x_inner)
+    for tap in window.taps():
+        r, c = tap.out_rows, tap.out_columns
+        seen = x_inner[:, tap.in_rows, tap.in_columns, :]
+        part = lp_slope(xp, seen, scale[:, r, c, :], p)
+        dx[:, tap.in_rows, tap.in_columns, :] += dy_inner[:, r, c, :] * part
+    return batch_first(xp, dx)
+
+
+def power(a: Array, p: float) -> Array:
+    """a^p of what is not negative, without a general power where products do."""
+    return a if p == 1.0 else a * a if p == 2.0 else a**p
+
+
+def root(xp: Any, a: Array, p: float) -> Array:
+    """a^(1/p) of what is not negative."""
+    return a if p == 1.0 else xp.sqrt(a) if p == 2.0 else a ** (1.0 / p)
+
+
+def lp_slope(xp: Any, x: Array, y: Array, p: float) -> Array:
+    """d y / d x = sign(x) (|x|/y)^(p-1) of y = (sum |x|^p)^(1/p), where y is not zero."""
+    if p == 2.0:
+        return x / y
+    return xp.sign(x) if p == 1.0 else xp.sign(x) * (xp.abs(x) / y) ** (p - 1.0)

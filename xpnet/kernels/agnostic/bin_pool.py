@@ -1,0 +1,85 @@
+"""Pooling of bins of any size, batch-innermost: what global and adaptive pooling have in common.
+
+Bins are given as the slices of the rows and of the columns; they may overlap. They are worked through in
+a fixed order, so gradients are the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.kernels.agnostic.pool import lp_slope, power, root
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.table import register
+
+__all__ = ["bin_pool2d_backward", "bin_pool2d_forward"]
+
+Bins = tuple[list[slice], list[slice]]
+
+
+def _each(bins: Bins) -> Iterator[tuple[int, int, slice, slice, int]]:
+    for i, r in enumerate(bins[0]):
+        for j, c in enumerate(bins[1]):
+            yield i, j, r, c, (r.stop - r.start) * (c.stop - c.start)
+
+
+@register("agnostic", "bin_pool2d_forward")
+def bin_pool2d_forward(x: Array, bins: Bins, mode: str, p: float) -> Array:
+    """Pool x (N, C, H, W) to one pixel a bin, (N, C, OH, OW); `mode` is "max", "average" or "lp"."""
+    xp = array_namespace(x)
+    inner = batch_innermost(xp, x)
+    wide = wide_dtype(xp, x.dtype)
+    size = (len(bins[0]), len(bins[1]))
+    y = xp.empty((inner.shape[0], *size, inner.shape[3]), dtype=x.dtype, device=device_of(x))
+    for i, j, r, c, area in _each(bins):
+        piece = inner[:, r, c, :]
+        if mode == "max":
+            value = xp.max(piece, axis=(1, 2))
+        elif mode == "average":
+            value = xp.astype(xp.sum(piece, axis=(1, 2), dtype=wide) / area, x.dtype, copy=False)
+        else:
+            value = _norm(xp, xp.abs(piece), p, wide)
+        y[:, i, j, :] = value
+    return batch_first(xp, y)
+
+
+def _norm(xp: Any, size: Array, p: float, wide: Any) -> Array:
+    """m (sum |x/m|^p)^(1/p) over the middle axes, m the maximum: nothing overflows on the way."""
+    top = xp.max(size, axis=(1, 2), keepdims=True)
+    top = xp.where((top > 0.0) & xp.isfinite(top), top, xp.ones_like(top))
+    total = root(xp, xp.sum(power(size / top, p), axis=(1, 2), dtype=wide), p)
+    return xp.astype(xp.astype(top[:, 0, 0, :], wide, copy=False) * total, size.dtype, copy=False)
+
+
+@register("agnostic", "bin_pool2d_backward")
+def bin_pool2d_backward(
+    dy: Array, x: Array | None, y: Array, shape: tuple[int, ...], bins: Bins, mode: str, p: float
+) -> Array:
+    """Return dx of the `shape` (N, C, H, W) of the input; `x` is None with "average"."""
+    xp = array_namespace(dy)
+    N, C, H, W_ = shape
+    dy_inner = batch_innermost(xp, dy)
+    dx = xp.zeros((C, H, W_, N), dtype=dy.dtype, device=device_of(dy))
+    if mode != "average":
+        x_inner, y_inner = batch_innermost(xp, x), batch_innermost(xp, y)
+    for i, j, r, c, area in _each(bins):
+        part = dy_inner[:, i : i + 1, j : j + 1, :]
+        if mode == "average":
+            share = part / area
+        elif mode == "max":
+            share = part * _first_maximum(xp, x_inner[:, r, c, :], dy.dtype)
+        else:
+            top = y_inner[:, i : i + 1, j : j + 1, :]
+            share = part * lp_slope(xp, x_inner[:, r, c, :], xp.where(top > 0.0, top, xp.ones_like(top)), p)
+        dx[:, r, c, :] += share
+    return batch_first(xp, dx)
+
+
+def _first_maximum(xp: Any, piece: Array, dtype: Any) -> Array:
+    """1 at the first maximum (in row order) of each channel and sample of `piece` (C, h, w, N), else 0."""
+    C, h, w, N = piece.shape
+    where = xp.argmax(xp.reshape(piece, (C, h * w, N)), axis=1, keepdims=True)
+    numbers = xp.reshape(xp.arange(h * w, dtype=where.dtype, device=device_of(piece)), (1, h * w, 1))
+    return xp.reshape(xp.astype(numbers == where, dtype), (C, h, w, N))
