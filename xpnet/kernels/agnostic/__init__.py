@@ -3,6 +3,6 @@
 Kernels get arguments that the functional layer has already checked.
 """
 
-from xpnet.kernels.agnostic import conv, loss, norm, optim, pool
+from xpnet.kernels.agnostic import conv, loss, norm, optim, pool, special
 
-__all__ = ["conv", "loss", "norm", "optim", "pool"]
+__all__ = ["conv", "loss", "norm", "optim", "pool", "special"]
