@@ -11,6 +11,11 @@ import numpy as np
 import xpnet.functional as F
 
 Values = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray] | None
+# operations of each element for itself, to which an empty batch is as good as any
+ELEMENTWISE = (
+    *("relu", "sigmoid", "tanh", "step", "identity", "affine", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu"),
+    *("mish", "hard_sigmoid", "hard_swish", "softplus", "softsign", "exponential", "dropout"),
+)
 BATCHED = ("x", "y", "t", "logits")  # names of the arrays whose first axis is the batch
 
 
@@ -88,7 +93,7 @@ def _norm(label: str, x: tuple, terms: int, affine: bool = True, **options: Any)
 
 
 def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
-    return Case(op, label, {"x": shape}, ("x",), options)
+    return Case(op, label, {"x": shape}, ("x",), options, keeps_arrays=op not in ("step", "identity", "affine"))
 
 
 def _cross_entropy(label: str, t: Values, **options: Any) -> Case:
@@ -130,8 +135,31 @@ CASES = [
     _one("sigmoid", "rows", (3, 7)),
     _one("tanh"),
     _one("tanh", "rows", (3, 7)),
+    _one("step"),
+    _one("identity"),
+    _one("affine", "", (3, 7), slope=-1.5, intercept=0.5),
+    _one("leaky_relu"),
+    _one("leaky_relu", "steep, rows", (3, 7), slope=1.5),
+    Case("prelu", "channels", {"x": (2, 3, 3, 5), "slope": (3,)}, ("x", "slope"), terms=30),
+    Case("prelu", "features", {"x": (5, 3), "slope": (3,)}, ("x", "slope"), terms=5),
+    Case("prelu", "one slope", {"x": (2, 3, 3, 5), "slope": (1,)}, ("x", "slope"), terms=90),
+    _one("elu"),
+    _one("elu", "alpha, rows", (3, 7), alpha=0.4),
+    _one("selu"),
+    _one("gelu"),
+    _one("gelu", "rows", (3, 7)),
+    _one("gelu", "tanh", approximate="tanh"),
+    _one("silu"),
+    _one("mish"),
+    _one("hard_sigmoid"),
+    _one("hard_swish"),
+    _one("softplus"),
+    _one("softsign"),
+    _one("exponential"),
     _one("softmax", "rows", (3, 7)),
     _one("softmax", "channels", axis=1),
+    _one("log_softmax", "rows", (3, 7)),
+    _one("log_softmax", "channels", axis=1),
     _cross_entropy("labels", _labels),
     _cross_entropy("one-hot integers", _one_hot),
     _cross_entropy("probabilities", _probabilities),
