@@ -1,6 +1,27 @@
 """Layers with the book's face: ``forward(x, train)`` and ``backward(dy)`` around the functional pairs."""
 
-from xpnet.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from xpnet.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    Affine,
+    Exponential,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Step,
+    Tanh,
+)
 from xpnet.layers.base import Layer
 from xpnet.layers.containers import Residual, Sequential
 from xpnet.layers.conv import Conv2D
@@ -9,21 +30,38 @@ from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.parameter import Parameter
 from xpnet.layers.pool import Pool2D
+from xpnet.layers.prelu import PReLU
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
     "Activation",
+    "Affine",
     "BatchNorm",
     "Conv2D",
     "Dense",
     "Dropout",
+    "Exponential",
     "Flatten",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
     "Layer",
+    "LeakyReLU",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
     "Parameter",
     "Pool2D",
     "ReLU",
     "Residual",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "Softsign",
+    "Step",
     "Tanh",
 ]
