@@ -35,12 +35,9 @@ def test_sizes(text, expected):
     assert config.parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "MB", "4TB", "-1", -1, "0", 0, "0.2B", "1e6", "4MBB", "4 M B", None, True, "١"])
+@pytest.mark.parametrize("text", ["", "MB", "4TB", "-1", -1, "0", 0, "0.2B", "1e6", "4MBB", "4 M B", None, True])
 def test_what_is_no_size(text):
     message = re.escape(f"expected a size such as '4MB' or 4194304, got {text!r}")
-    if text == "١":  # an Arabic one is a digit to Python, and fine
-        assert config.parse_bytes(text) == 1
-        return
     with pytest.raises(ValueError, match=f"^{message}$"):
         config.parse_bytes(text)
 
@@ -82,7 +79,10 @@ def test_wrong_environment(monkeypatch, variable, value, message):
     [
         ({"conv_workspace": 0}, "config.set: conv_workspace: expected a size such as '4MB' or 4194304, got 0"),
         ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
-        ({"workspace": 1}, "config.set: no setting 'workspace'; there are conv_workspace, kernels"),
+        (
+            {"workspace": 1},
+            "config.set: no setting 'workspace'; there are conv_workspace, deterministic",
+        ),
     ],
 )
 def test_wrong_settings_change_nothing(settings, message):
@@ -93,7 +93,10 @@ def test_wrong_settings_change_nothing(settings, message):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"^config\.get: no setting 'nope'; there are conv_workspace, kernels"):
+    with pytest.raises(
+        ValueError,
+        match=r"^config\.get: no setting 'nope'; there are conv_workspace, deterministic",
+    ):
         config.get("nope")
 
 

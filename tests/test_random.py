@@ -58,6 +58,12 @@ def test_the_same_mask_for_the_same_arguments():
     np.testing.assert_array_equal(keep_mask((10,), 0.5, 1, 2, 3), keep_mask((150,), 0.5, 1, 2, 3)[:10])
 
 
+def test_a_word_equal_to_the_threshold_is_kept():
+    word = philox([1, 0, 3, 0], [1, 2])[0] & 0xFFFFFFFF
+    assert keep_mask((1,), word / 2**32, 1, 2, 3).tolist() == [True]
+    assert keep_mask((1,), (word + 1) / 2**32, 1, 2, 3).tolist() == [False]
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_rate(rate):
     n = 200_000

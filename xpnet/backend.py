@@ -17,6 +17,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
+from xpnet import config
 from xpnet.errors import ArrayMismatchError, BackendUnavailableError, DTypeError
 
 __all__ = [
@@ -155,7 +157,23 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
             f"torch {torch.__version__} cannot use device {device!r} ({reason}); "
             "write torch, torch:cuda, torch:cuda:1 or torch:mps for a device that is there"
         ) from error
+    if config.get("deterministic"):
+        _set_deterministic(True)
     return xp, chosen
+
+
+def _set_deterministic(on: bool) -> None:
+    """Tell torch, where it is loaded, to keep to operations that give the same bits in every run.
+
+    The other libraries need no telling: nothing in xpnet scatters or adds in an order left to chance.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses CUDA products
+        torch.use_deterministic_algorithms(on)
+
+
+config.listen("deterministic", _set_deterministic)
 
 
 def _load_array_api_strict(device: str | None) -> tuple[ModuleType, Any]:

@@ -2,8 +2,12 @@
 
 ========================  ===================================================================
 ``XPNET_CONV_WORKSPACE``  bytes of scratch memory for one block of a convolution, ``"4MB"``
+``XPNET_DETERMINISTIC``   ``"1"``: the same bits in every run also where a library has faster
+                          operations that do not promise it (torch on a GPU); else ``"0"``
 ``XPNET_KERNELS``         ``"auto"``: the fastest kernels registered for a backend, or
                           ``"agnostic"``: only those that keep to the array API standard
+``XPNET_NAN_GUARD``       ``"1"``: stop at the first layer, forward or backward, whose result is not
+                          finite, and name it; slow on a GPU, where looking waits; else ``"0"``
 ========================  ===================================================================
 """
 
@@ -15,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["get", "parse_bytes", "set", "using"]
+__all__ = ["get", "listen", "parse_bytes", "set", "using"]
 
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -44,11 +48,21 @@ def _parse_kernels(text: str) -> str:
     return text
 
 
+def _parse_switch(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("0", "1", "true", "false"):
+        raise ValueError(f"expected 1 or 0, got {value!r}")
+    return text in ("1", "true")
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "conv_workspace": ("4MB", parse_bytes),
+    "deterministic": ("0", _parse_switch),
     "kernels": ("auto", _parse_kernels),
+    "nan_guard": ("0", _parse_switch),
 }
 _values: dict[str, Any] = {}
+_listeners: dict[str, list[Callable[[Any], None]]] = {}
 
 
 def get(name: str) -> Any:
@@ -79,7 +93,7 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``conv_workspace="16MB"``, ``kernels="agnostic"``.
+        ``conv_workspace="16MB"``, ``deterministic=True``, ``kernels="agnostic"``, ``nan_guard=True``.
 
     Raises
     ------
@@ -94,7 +108,22 @@ def set(**settings: Any) -> None:
             parsed[name] = _SETTINGS[name][1](value)
         except ValueError as error:
             raise ValueError(f"config.set: {name}: {error}") from None
-    _values.update(parsed)
+    _change(_values | parsed)
+
+
+def listen(name: str, listener: Callable[[Any], None]) -> None:
+    """Call `listener` with the new value whenever the setting `name` is changed by `set` or `using`."""
+    _listeners.setdefault(name, []).append(listener)
+
+
+def _change(values: dict[str, Any]) -> None:
+    before = {name: get(name) for name in _listeners}
+    _values.clear()
+    _values.update(values)
+    for name, listeners in _listeners.items():
+        if get(name) != before[name]:
+            for listener in listeners:
+                listener(get(name))
 
 
 @contextlib.contextmanager
@@ -113,5 +142,4 @@ def using(**settings: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        _values.clear()
-        _values.update(before)
+        _change(before)

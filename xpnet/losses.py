@@ -39,6 +39,7 @@ class Loss:
         t : array
             Labels or targets.
         """
+        self._ctx = None  # so that a backward after a failed forward is refused
         loss, self._ctx = self._forward(y, t)
         return loss
 

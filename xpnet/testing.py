@@ -1,4 +1,4 @@
-"""Helpers for tests of code that uses xpnet: comparing arrays of any library within honest tolerances."""
+"""Helpers for tests of code that uses xpnet: comparing arrays of any library, checking gradients of any model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from xpnet import backend
 from xpnet.backend import Array
+from xpnet.gradcheck import check_gradients
 
-__all__ = ["TOLERANCES", "assert_close"]
+__all__ = ["TOLERANCES", "assert_close", "check_gradients"]
 
 # relative error per float type of one operation; sums over K terms are allowed sqrt(K) times as much
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3}

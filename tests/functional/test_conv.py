@@ -229,6 +229,16 @@ def test_block_of_columns_stays_within_the_budget(monkeypatch, rng):
     assert max(sizes) <= 16 << 10
 
 
+def test_weight_gradient_of_half_floats_is_summed_over_blocks_in_float32():
+    """61 blocks of 61 ones each: in float16 each sum above 2048 would be rounded to an even number."""
+    x, W = np.ones((1, 1, 61, 61), np.float16), np.ones((1, 1, 1, 1), np.float16)
+    with config.using(conv_workspace=61 * 2):
+        y, ctx = conv2d_forward(x, W)
+        _, dW, _ = conv2d_backward(np.ones_like(y), ctx)
+    assert dW.dtype == np.float16
+    assert dW.item() == np.float16(61 * 61)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 X, W_OK = np.ones((2, 4, 5, 6)), np.ones((6, 4, 3, 3))

@@ -1,12 +1,17 @@
 """State of a model: copies out, checked copies in, moves between libraries and float types."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from xpnet import backend, optim
 from xpnet.errors import BackendUnavailableError, WeightsError
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, Residual, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.optim import SGD
 from xpnet.testing import assert_close
+from xpnet.training import train_step
 
 TARGETS = [("numpy", "float32"), ("numpy", "float64"), ("torch", "float32"), ("torch", "float64"),
            ("array_api_strict:device1", "float32"), ("array_api_strict", "float64")]  # fmt: skip
@@ -195,3 +200,18 @@ def test_memory_that_runs_out_half_way_leaves_the_model(rng, monkeypatch):
         model.to("numpy", dtype="float64")
     assert _same(_host(model), before)
     assert {p.data.dtype.name for p in model.parameters()} == {"float32"}
+
+
+def test_a_deep_copy_is_a_model_of_its_own(xp, rng) -> None:
+    x, t = xp.asarray(rng.standard_normal((4, 5)).astype("float32")), xp.asarray(rng.integers(0, 3, 4))
+    model = Sequential(Dense(4, activation="relu"), Dense(3)).build((5,), rng=1)
+    before = {name: xp.to_numpy(a) for name, a in model.state_dict().items()}
+    twin = copy.deepcopy(model)
+    for _ in range(2):  # the copy learns: its weights and the flat buffers its optimizer writes to are the same memory
+        train_step(twin, SoftmaxCrossEntropy(), SGD(lr=0.5), x, t)
+    for name, a in model.state_dict().items():
+        assert np.array_equal(xp.to_numpy(a), before[name])
+    assert not np.array_equal(xp.to_numpy(twin[1].W.data), before["1.W"])
+    train_step(model, SoftmaxCrossEntropy(), optimizer := SGD(lr=0.5), x, t)
+    train_step(model, SoftmaxCrossEntropy(), optimizer, x, t)
+    assert np.array_equal(xp.to_numpy(model[1].W.data), xp.to_numpy(twin[1].W.data))

@@ -8,7 +8,15 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, device_of, is_half
 from xpnet.errors import ArgumentError, ArrayMismatchError, DTypeError, OperationError, ShapeError
 
-__all__ = ["check_arrays", "check_gradient", "check_images", "check_ndim", "check_not_negative", "is_integer"]
+__all__ = [
+    "check_arrays",
+    "check_gradient",
+    "check_images",
+    "check_ndim",
+    "check_not_negative",
+    "describe_non_finite",
+    "is_integer",
+]
 
 _KINDS: dict[tuple[Any, Any], str] = {}  # (namespace, dtype) -> "float" | "integer" | "other"
 
@@ -116,3 +124,18 @@ def check_not_negative(operation: str, **settings: float) -> None:
     for name, value in settings.items():
         if not 0.0 <= value < math.inf:
             raise ArgumentError(operation, f"{name} must be finite and at least 0, got {value!r}")
+
+
+def describe_non_finite(x: Array) -> str | None:
+    """Return how many values of `x` are NaN or infinite and where the first is; None if all are finite.
+
+    It reads the answer, so on a GPU it waits for the device.
+    """
+    xp = array_namespace(x)
+    bad = ~xp.isfinite(x)
+    count = int(xp.sum(xp.astype(bad, xp.int64)))
+    if not count:
+        return None
+    rows = xp.any(xp.reshape(bad, (x.shape[0], -1)), axis=1) if len(x.shape) else xp.reshape(bad, (1,))
+    first = int(xp.argmax(xp.astype(rows, xp.int64)))
+    return f"{count} values that are NaN or infinite, first in row {first}"

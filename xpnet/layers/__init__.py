@@ -23,7 +23,8 @@ from xpnet.layers.activation import (
     Tanh,
 )
 from xpnet.layers.base import Layer
-from xpnet.layers.containers import Residual, Sequential
+from xpnet.layers.branches import Add, Multiply, Parallel, Residual
+from xpnet.layers.containers import Sequential
 from xpnet.layers.conv import Conv2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.linear import Dense, Flatten
@@ -37,6 +38,7 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "Add",
     "Affine",
     "BatchNorm",
     "Conv2D",
@@ -51,7 +53,9 @@ __all__ = [
     "LeakyReLU",
     "LogSoftmax",
     "Mish",
+    "Multiply",
     "PReLU",
+    "Parallel",
     "Parameter",
     "Pool2D",
     "ReLU",

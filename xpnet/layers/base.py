@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend import Array
-from xpnet.errors import ShapeError, StateError
-from xpnet.functional.checks import check_arrays
+from xpnet.errors import NonFiniteError, OperationError, ShapeError, StateError
+from xpnet.functional.checks import check_arrays, describe_non_finite
 from xpnet.layers import state
 from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
 from xpnet.layers.summary import Keeps, Summary, Tensor, Trace, summarize
@@ -115,6 +115,13 @@ class Layer:
                     "for inference call predict(x) or forward(x, train=False), or forget() to drop them",
                 )
             self._pending.append(ctx)
+        if config.get("nan_guard"):
+            try:
+                self._guard("forward", {"the output": y})
+            except OperationError:
+                if train:
+                    self.drop_pending()
+                raise
         return y
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
@@ -144,7 +151,22 @@ class Layer:
                 "backward without a forward in training mode; call forward(x, train=True) first, "
                 "once for each backward",
             )
-        return self._backward(dy, self._pending.pop(), need_dx)
+        dx = self._backward(dy, self._pending.pop(), need_dx)
+        if config.get("nan_guard"):
+            own = {f"the gradient of {n}": p.grad for n, p in vars(self).items() if isinstance(p, Parameter)}
+            self._guard("backward", {"the gradient of x": dx} | own)
+        return dx
+
+    def _guard(self, when: str, arrays: dict[str, Array | None]) -> None:
+        """Refuse results that are not finite (the setting ``nan_guard``)."""
+        for name, x in arrays.items():
+            found = None if x is None else describe_non_finite(x)
+            if found:
+                raise NonFiniteError(
+                    self.operation,
+                    f"in {when}, {name} holds {found}; every layer {'before' if when == 'forward' else 'after'} "
+                    "it was fine: check the input for NaN, the size of the weights and the learning rate",
+                )
 
     def predict(self, x: Array) -> Array:
         """Compute the output for inference: ``forward(x, train=False)``."""
@@ -392,6 +414,10 @@ class Layer:
         y = trace.tensor(y_shape)
         trace.add(self, path, x, y)
         return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: not the flat buffers, whose views a copy would tear apart."""
+        return vars(self) | {"_store": None, "_pending": []}
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())

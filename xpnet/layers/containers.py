@@ -1,17 +1,17 @@
-"""Layers made of layers: one after another, and around a shortcut."""
+"""Layers made of layers: one after another; and what all such layers share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import Array
-from xpnet.errors import ArgumentError, OperationError, ShapeError
+from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.parameter import Maker
-from xpnet.layers.summary import Keeps, Tensor, Trace
+from xpnet.layers.summary import Tensor, Trace
 
-__all__ = ["Residual", "Sequential"]
+__all__ = ["Sequential", "backward_child", "drop_all", "forward_child", "indented", "named_children"]
 
 
 class Sequential(Layer):
@@ -40,20 +40,7 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
-        if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named = dict(layers[0])
-        else:
-            named = {str(i): layer for i, layer in enumerate(layers)}  # type: ignore[misc]
-        if not named:
-            raise ArgumentError("Sequential", "expected at least one layer")
-        for name, layer in named.items():
-            if not isinstance(layer, Layer):
-                raise ArgumentError(
-                    "Sequential", f"expected layers, got {layer!r} ({type(layer).__name__}) as {name!r}"
-                )
-            if not name or "." in name:
-                raise ArgumentError("Sequential", f"a layer's name must be a word without dots, got {name!r}")
-        self._layers: dict[str, Layer] = named
+        self._layers = named_children("Sequential", layers)
         self._first_learning = 0  # position of the first layer with parameters
 
     def children(self) -> dict[str, Layer]:
@@ -94,12 +81,11 @@ class Sequential(Layer):
         done: list[Layer] = []
         try:
             for name, layer in self._layers.items():
-                x = _forward_child(name, layer, x, train)
+                x = forward_child(name, layer, x, train)
                 done.append(layer)
         except BaseException:
-            if train:  # leave nothing behind for a later backward to trip over
-                for layer in reversed(done):
-                    layer.drop_pending()
+            if train:
+                drop_all(reversed(done))
             raise
         return x, None
 
@@ -112,7 +98,7 @@ class Sequential(Layer):
                 layer.drop_pending()  # nothing before it learns
                 dx = None
             else:
-                dx = _backward_child(name, layer, dx, need_dx or i > self._first_learning)
+                dx = backward_child(name, layer, dx, need_dx or i > self._first_learning)
         return dx
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
@@ -121,108 +107,10 @@ class Sequential(Layer):
         return x
 
     def __repr__(self) -> str:
-        lines = [f"  {name}: {layer!r}".replace("\n", "\n  ") for name, layer in self._layers.items()]
-        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+        return indented(type(self).__name__, self._layers)
 
 
-class Residual(Layer):
-    """y = body(x) + shortcut(x).
-
-    Parameters
-    ----------
-    body : Layer
-    shortcut : Layer, optional
-        By default x itself; a 1x1 `Conv2D` where the body changes the shape.
-
-    Raises
-    ------
-    ArgumentError
-        If body or shortcut is no layer.
-
-    References
-    ----------
-    He et al., *Deep residual learning for image recognition*, arXiv:1512.03385.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnet.layers import Conv2D, Residual
-    >>> Residual(Conv2D(3, 3, padding=1))(np.ones((2, 3, 8, 8), np.float32)).shape
-    (2, 3, 8, 8)
-    """
-
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
-        super().__init__()
-        for name, layer in (("body", body), ("shortcut", shortcut)):
-            if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
-                raise ArgumentError("Residual", f"{name} must be a layer, got {layer!r}")
-        self.body = body
-        self.shortcut = shortcut
-
-    def _build_tree(self, input_shape: Shape, maker: Maker) -> None:
-        for layer in self.children().values():
-            layer._build_tree(input_shape, maker)
-        super()._build_tree(input_shape, maker)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of the sum."""
-        shapes = {"shortcut": tuple(input_shape)}
-        for name, layer in self.children().items():
-            try:
-                shapes[name] = layer.output_shape(input_shape)
-            except OperationError as error:
-                raise error.add_layer(name) from None
-        self._check_sum(shapes["body"], shapes["shortcut"])
-        return shapes["body"]
-
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        done: list[Layer] = []
-        try:
-            y = _forward_child("body", self.body, x, train)
-            done.append(self.body)
-            through = x
-            if self.shortcut is not None:
-                through = _forward_child("shortcut", self.shortcut, x, train)
-                done.append(self.shortcut)
-            self._check_sum(tuple(y.shape), tuple(through.shape))
-            return y + through, None
-        except BaseException:
-            if train:  # leave nothing behind for a later backward to trip over
-                for layer in reversed(done):
-                    layer.drop_pending()
-            raise
-
-    def _check_sum(self, body: Shape, shortcut: Shape) -> None:
-        if body != shortcut:  # a sum would broadcast sizes of 1
-            raise ShapeError(
-                "Residual",
-                f"body gives {body} but the shortcut {shortcut}; give a shortcut of the "
-                "body's shape, such as Conv2D(filters, 1, stride=...)",
-            )
-
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        through: Any = dy
-        if self.shortcut is not None:
-            through = _backward_child("shortcut", self.shortcut, dy, need_dx)
-        dx: Any = _backward_child("body", self.body, dy, need_dx)
-        return dx + through if need_dx else None
-
-    def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
-        for name, layer in self.children().items():
-            layer._trace(trace, f"{path}.{name}" if path else name, x)
-        y = trace.tensor(self.output_shape(x.shape))
-        trace.add(self, f"{path}.+" if path else "+", x, y)
-        return y
-
-    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps()
-
-    def __repr__(self) -> str:
-        lines = [f"  {name}: {layer!r}".replace("\n", "\n  ") for name, layer in self.children().items()]
-        return "\n".join(["Residual(", *lines, ")"])
-
-
-def _forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:
+def forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:
     """Run a child, putting its name into the path of an error."""
     try:
         return child.forward(x, train)
@@ -230,8 +118,36 @@ def _forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:
         raise error.add_layer(name) from None
 
 
-def _backward_child(name: str, child: Layer, dy: Array | None, need_dx: bool) -> Array | None:
+def backward_child(name: str, child: Layer, dy: Array | None, need_dx: bool) -> Array | None:
     try:
         return child.backward(dy, need_dx=need_dx)
     except OperationError as error:
         raise error.add_layer(name) from None
+
+
+def named_children(operation: str, layers: Sequence[Layer | Mapping[str, Layer]]) -> dict[str, Layer]:
+    """Return layers by name: by position, or as one mapping names them."""
+    if len(layers) == 1 and isinstance(layers[0], Mapping):
+        named = dict(layers[0])
+    else:
+        named = {str(i): layer for i, layer in enumerate(layers)}  # type: ignore[misc]
+    if not named:
+        raise ArgumentError(operation, "expected at least one layer")
+    for name, layer in named.items():
+        if not isinstance(layer, Layer):
+            raise ArgumentError(operation, f"expected layers, got {layer!r} ({type(layer).__name__}) as {name!r}")
+        if not name or "." in name:
+            raise ArgumentError(operation, f"a layer's name must be a word without dots, got {name!r}")
+    return named
+
+
+def drop_all(layers: Iterable[Layer]) -> None:
+    """Take back what the latest training forwards kept, so that no later backward trips over it."""
+    for layer in layers:
+        layer.drop_pending()
+
+
+def indented(title: str, children: Mapping[str, Layer]) -> str:
+    """Return the representation of a layer made of layers, one a line."""
+    lines = [f"  {name}: {layer!r}".replace("\n", "\n  ") for name, layer in children.items()]
+    return "\n".join([f"{title}(", *lines, ")"])

@@ -1,0 +1,255 @@
+"""Comparing the gradients of a model with central differences of its loss: is backward right?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet import backend, losses
+from xpnet.backend import Array
+from xpnet.layers.base import Layer
+from xpnet.layers.dropout import Dropout
+from xpnet.losses import Loss
+
+__all__ = ["GradientReport", "WorstElement", "check_gradients", "numerical_gradient"]
+
+# how far a gradient of the model's float type may be off, relative to the largest of its array
+TOLERANCES = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
+
+
+def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, *, eps: float = 1e-4) -> np.ndarray:
+    """Return the gradient of a scalar function by central differences, (f(x + eps) - f(x - eps)) / (2 eps).
+
+    Parameters
+    ----------
+    f : callable
+        From an array of the shape of `x` to a number.
+    x : numpy.ndarray, float
+        Not changed.
+    eps : float, default 1e-4
+
+    Returns
+    -------
+    numpy.ndarray, shape of `x`, float64
+
+    References
+    ----------
+    Saito, *Deep Learning from Scratch* (2016), section 4.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.gradcheck import numerical_gradient
+    >>> numerical_gradient(lambda x: float((x**2).sum()), np.array([3.0, 4.0])).round(6)
+    array([6., 8.])
+    """
+    moved = np.array(x, dtype=np.float64)
+    gradient = np.zeros(moved.shape)
+    for index in np.ndindex(moved.shape):
+        here = moved[index]
+        moved[index] = here + eps
+        above = float(f(moved))
+        moved[index] = here - eps
+        below = float(f(moved))
+        moved[index] = here
+        gradient[index] = (above - below) / (2 * eps)
+    return gradient
+
+
+class WorstElement(NamedTuple):
+    """Where the gradient of one array is furthest off.
+
+    `error` is relative to the largest gradient of that array.
+    """
+
+    name: str
+    position: tuple[int, ...]
+    backward: float
+    numerical: float
+    error: float
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradients` found; ``print`` shows it as a table.
+
+    Attributes
+    ----------
+    worst : list of WorstElement
+        One for each parameter and, as ``"x"``, for the input; the worst first.
+    tolerance : float
+        The error allowed for the model's float type.
+    skipped : int
+        Elements at a kink (of relu, of a maximum), where there is no derivative to compare with.
+    """
+
+    worst: list[WorstElement]
+    tolerance: float
+    skipped: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within the tolerance."""
+        return all(w.error <= self.tolerance for w in self.worst)
+
+    def __str__(self) -> str:
+        width = max(len("parameter"), *(len(w.name) for w in self.worst))
+        lines = [f"{'parameter':{width}}  {'worst element':>18}  {'backward':>13}  {'numerical':>13}  {'error':>9}"]
+        lines += [
+            f"{w.name:{width}}  {w.position!s:>18}  {w.backward:13.6g}  {w.numerical:13.6g}  {w.error:9.2e}"
+            + ("" if w.error <= self.tolerance else "  WRONG")
+            for w in self.worst
+        ]
+        verdict = "passed" if self.passed else "FAILED"
+        return "\n".join([*lines, f"{verdict}: tolerance {self.tolerance:g}, {self.skipped} elements at kinks skipped"])
+
+
+def check_gradients(
+    model: Layer,
+    x: Array,
+    t: Array,
+    *,
+    loss: str | Loss = "softmax_cross_entropy",
+    samples: int = 20,
+    eps: float = 1e-5,
+    seed: int = 0,
+) -> GradientReport:
+    """Compare the backward pass of a model with central differences of its loss.
+
+    The model's own backward runs on its own backend and in its own float type; the differences are
+    taken on a copy in float64 (on the same backend if it has that type, else NumPy), so even a float16
+    model is compared with a good reference. The model and its state are left as they are.
+
+    Parameters
+    ----------
+    model : Layer
+        Built, or to be built by `x`. Dropout uses the same masks throughout.
+    x : array (N, ...)
+        On the model's backend and of its float type; small batches do.
+    t : array (N,) or (N, K)
+    loss : str or Loss, default "softmax_cross_entropy"
+    samples : int, default 20
+        How many elements of each array to check, drawn at random; all of an array that has no more.
+    eps : float, default 1e-5
+        Step of the differences.
+    seed : int, default 0
+        Of the choice of elements.
+
+    Returns
+    -------
+    GradientReport
+        With `passed`, and the worst element of each parameter and of the input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.gradcheck import check_gradients
+    >>> from xpnet.layers import Dense
+    >>> report = check_gradients(Dense(3), np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0]))
+    >>> report.passed
+    True
+    """
+    measure = losses.by_name(loss)
+    if not model.built:
+        model.predict(x)
+    own = copy.deepcopy(model)
+    dtype = backend.dtype_name(x.dtype)
+    gradients = _backward(own, measure, x, t)
+
+    twin = copy.deepcopy(model)
+    _to_float64(twin, x)
+    like = twin.parameters()[0].data if twin.parameters() else None
+    reference = _Reference(twin, measure, x, t, like)
+    rng = np.random.default_rng(seed)
+    worst, skipped = [], 0
+    for name, gradient in gradients.items():
+        element, kinks = _compare(name, gradient, reference, samples, eps, rng)
+        skipped += kinks
+        if element is not None:
+            worst.append(element)
+    worst.sort(key=lambda w: -w.error)
+    return GradientReport(worst, TOLERANCES[dtype], skipped)
+
+
+def _backward(model: Layer, loss: Loss, x: Array, t: Array) -> dict[str, np.ndarray]:
+    """Return the gradients of one training step by name, ``"x"`` for the input's."""
+    value = model.forward(x, train=True)
+    loss.forward(value, t)
+    model.zero_grad()
+    dx = model.backward(loss.backward())
+    gradients = {name: backend.to_numpy(p.grad).astype(np.float64) for name, p in model.named_parameters()}
+    return gradients | {"x": backend.to_numpy(dx).astype(np.float64)}
+
+
+def _to_float64(model: Layer, x: Array) -> None:
+    xp = backend.array_namespace(x)
+    try:
+        here = xp.zeros((1,), dtype=xp.float64, device=backend.device_of(x))
+    except Exception:  # a device without float64
+        model.to("numpy", dtype="float64")
+        return
+    for p in model.parameters():
+        p.place(backend.asarray_like(p.data, here))
+    for _, layer, name in model.named_buffers():
+        setattr(layer, name, backend.asarray_like(getattr(layer, name), here))
+
+
+class _Reference:
+    """The loss in float64 as a function of one element of the input or of a parameter."""
+
+    def __init__(self, model: Layer, loss: Loss, x: Array, t: Array, like: Array | None) -> None:
+        if like is None:
+            xp = backend.array_namespace(x)
+            like = xp.zeros((1,), dtype=xp.float64, device=backend.device_of(x))
+        self.model, self.loss = model, loss
+        self.x = backend.asarray_like(x, like)
+        is_float = np.asarray(backend.to_numpy(t)).dtype.kind == "f"
+        xp = backend.array_namespace(like)
+        labels = xp.zeros((1,), dtype=xp.int64, device=backend.device_of(like))
+        self.t = backend.asarray_like(t, like if is_float else labels)
+        self.arrays = {name: p.data for name, p in model.named_parameters()} | {"x": self.x}
+        self._steps = [(layer, layer.step) for _, layer in model.named_layers() if isinstance(layer, Dropout)]
+
+    def __call__(self) -> float:
+        for layer, step in self._steps:
+            layer.step = step
+        value = float(self.loss(self.model.forward(self.x, train=True), self.t))
+        self.model.forget()
+        return value
+
+    def slopes(self, name: str, index: tuple[int, ...], eps: float) -> tuple[float, float]:
+        """Return the slopes of the loss before and after an element."""
+        array = self.arrays[name]
+        here = float(array[index])
+        values = []
+        for value in (here - eps, here, here + eps):
+            array[index] = value
+            values.append(self())
+        array[index] = here
+        return (values[1] - values[0]) / eps, (values[2] - values[1]) / eps
+
+
+def _compare(
+    name: str, gradient: np.ndarray, reference: _Reference, samples: int, eps: float, rng: np.random.Generator
+) -> tuple[WorstElement | None, int]:
+    count = min(samples, gradient.size)
+    chosen: Any = rng.choice(gradient.size, size=count, replace=False)
+    scale = float(np.abs(gradient).max())
+    worst, skipped = None, 0
+    for flat in chosen:
+        index = tuple(int(i) for i in np.unravel_index(int(flat), gradient.shape))
+        before, after = reference.slopes(name, index, eps)
+        if abs(before - after) > 1e-3 * max(scale, abs(before), abs(after)) + 1e-8:
+            skipped += 1  # the slope jumps: a kink within eps
+            continue
+        numerical, analytic = (before + after) / 2, float(gradient[index])
+        error = abs(analytic - numerical) / max(scale, abs(numerical), 1e-8)
+        if not np.isfinite(analytic):
+            error = float("inf")
+        if worst is None or error > worst.error:
+            worst = WorstElement(name, index, analytic, numerical, error)
+    return worst, skipped

@@ -1,0 +1,280 @@
+"""Layers side by side on the same input: summed, multiplied, or joined along the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpnet.backend import Array, array_namespace
+from xpnet.errors import ArgumentError, OperationError, ShapeError
+from xpnet.layers.activation import Activation
+from xpnet.layers.base import Layer, Shape
+from xpnet.layers.containers import backward_child, drop_all, forward_child, indented, named_children
+from xpnet.layers.data_format import check_data_format
+from xpnet.layers.parameter import Maker
+from xpnet.layers.summary import Keeps, Tensor, Trace
+
+__all__ = ["Add", "Branches", "Multiply", "Parallel", "Residual"]
+
+
+class Branches(Layer):
+    """Base of layers that give one input to several branches and merge what comes out.
+
+    A subclass gives `_merged_shape`, `_merge` and `_split`.
+    """
+
+    symbol = "+"  # of the merging, in the path of a summary
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        super().__init__()
+        self._branches = named_children(type(self).__name__, layers)
+
+    def _merged_shape(self, shapes: list[Shape]) -> Shape:
+        """Return the shape of the merged outputs, or refuse to merge such shapes."""
+        if any(shape != shapes[0] for shape in shapes):  # broadcasting would hide a mistake
+            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
+            raise ShapeError(self.operation, f"the branches must give one shape, but {given}")
+        return shapes[0]
+
+    def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define _merge(outputs) -> (y, ctx)")
+
+    def _split(self, dy: Array, ctx: Any) -> list[Array]:
+        raise NotImplementedError(f"{type(self).__name__} must define _split(dy, ctx) -> gradients")
+
+    def children(self) -> dict[str, Layer]:
+        """Return the branches by name."""
+        return self._branches
+
+    def _build_tree(self, input_shape: Shape, maker: Maker) -> None:
+        for layer in self.children().values():
+            layer._build_tree(input_shape, maker)
+        super()._build_tree(input_shape, maker)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the merged outputs."""
+        shapes = []
+        for name, layer in self._branches.items():
+            try:
+                shapes.append(tuple(layer.output_shape(input_shape)))
+            except OperationError as error:
+                raise error.add_layer(name) from None
+        return self._merged_shape(shapes)
+
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        done: list[Layer] = []
+        outputs = []
+        try:
+            for name, layer in self._branches.items():
+                outputs.append(forward_child(name, layer, x, train))
+                done.append(layer)
+            self._merged_shape([tuple(y.shape[1:]) for y in outputs])
+            return self._merge(outputs)
+        except BaseException:
+            if train:
+                drop_all(reversed(done))
+            raise
+
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+        parts = self._split(dy, ctx)
+        dx: Any = None
+        # in reverse, so that a layer that occurs in two branches pops its contexts in the right order
+        for (name, layer), part in reversed(list(zip(self._branches.items(), parts, strict=True))):
+            through = backward_child(name, layer, part, need_dx)
+            if need_dx:
+                dx = through if dx is None else dx + through
+        return dx
+
+    def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
+        for name, layer in self._branches.items():
+            layer._trace(trace, f"{path}.{name}" if path else name, x)
+        y = trace.tensor(self.output_shape(x.shape))
+        trace.add(self, f"{path}.{self.symbol}" if path else self.symbol, x, y)
+        return y
+
+    def __repr__(self) -> str:
+        return indented(type(self).__name__, self.children())
+
+
+class Add(Branches):
+    """The sum of the branches' outputs, all of one shape.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Named by their position, or one mapping of names to layers.
+
+    Raises
+    ------
+    ArgumentError
+        If something is no layer, or a name is empty or has a dot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.layers import Activation, Add
+    >>> Add(Activation("identity"), Activation("relu"))(np.array([[-1.0, 2.0]]))
+    array([[-1., 4.]])
+    """
+
+    def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
+        y = outputs[0]
+        for other in outputs[1:]:
+            y = y + other
+        return y, None
+
+    def _split(self, dy: Array, ctx: Any) -> list[Array]:
+        return [dy] * len(self._branches)
+
+
+class Multiply(Branches):
+    """The product of the branches' outputs, all of one shape: gates, for instance.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Named by their position, or one mapping of names to layers.
+
+    Raises
+    ------
+    ArgumentError
+        If something is no layer, or a name is empty or has a dot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.layers import Activation, Multiply
+    >>> Multiply(Activation("identity"), Activation("relu"))(np.array([[-1.0, 2.0]]))
+    array([[-0., 4.]])
+    """
+
+    symbol = "*"
+
+    def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
+        y = outputs[0]
+        for other in outputs[1:]:
+            y = y * other
+        return y, outputs
+
+    def _split(self, dy: Array, ctx: Any) -> list[Array]:
+        parts = []
+        for i in range(len(ctx)):
+            part = dy
+            for j, output in enumerate(ctx):
+                if j != i:
+                    part = part * output
+            parts.append(part)
+        return parts
+
+    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
+        return Keeps()  # the outputs of the branches, which most layers keep themselves
+
+
+class Parallel(Branches):
+    """The outputs of the branches joined along the channels (of features: along the features).
+
+    Parameters
+    ----------
+    *layers : Layer
+        Named by their position, or one mapping of names to layers.
+    data_format : {"NCHW", "NHWC"}, default "NCHW"
+        Where the channels of images are.
+
+    Raises
+    ------
+    ArgumentError
+        If something is no layer, or a name is empty or has a dot.
+
+    References
+    ----------
+    Szegedy et al., *Going deeper with convolutions*, arXiv:1409.4842.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.layers import Conv2D, Parallel
+    >>> Parallel(Conv2D(4, 1), Conv2D(2, 3, padding=1))(np.ones((2, 3, 8, 8), np.float32)).shape
+    (2, 6, 8, 8)
+    """
+
+    symbol = "|"
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer], data_format: str = "NCHW") -> None:
+        super().__init__(*layers)
+        self.data_format = check_data_format("Parallel", data_format)
+
+    def _axis(self, ndim: int) -> int:
+        """Return the axis of the channels, counted with the batch."""
+        return 1 if self.data_format == "NCHW" else ndim - 1
+
+    def _merged_shape(self, shapes: list[Shape]) -> Shape:
+        axis = self._axis(len(shapes[0]) + 1) - 1
+        rests = [(*shape[:axis], *shape[axis + 1 :]) for shape in shapes]
+        if any(rest != rests[0] for rest in rests):
+            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
+            raise ShapeError("Parallel", f"the branches must give images of one size, but {given}")
+        joined = list(shapes[0])
+        joined[axis] = sum(shape[axis] for shape in shapes)
+        return tuple(joined)
+
+    def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
+        xp, ndim = array_namespace(*outputs), len(outputs[0].shape)
+        axis = self._axis(ndim)
+        # joined on the batch-innermost view, so that the result lies that way too
+        inner = [xp.permute_dims(y, (*range(1, ndim), 0)) for y in outputs]
+        joined = xp.concat(inner, axis=axis - 1)
+        return xp.permute_dims(joined, (ndim - 1, *range(ndim - 1))), [y.shape[axis] for y in outputs]
+
+    def _split(self, dy: Array, ctx: Any) -> list[Array]:
+        axis = self._axis(len(dy.shape))
+        parts, start = [], 0
+        for size in ctx:
+            part = [slice(None)] * len(dy.shape)
+            part[axis] = slice(start, start + size)
+            parts.append(dy[tuple(part)])
+            start += size
+        return parts
+
+
+class Residual(Add):
+    """y = body(x) + shortcut(x).
+
+    Parameters
+    ----------
+    body : Layer
+    shortcut : Layer, optional
+        By default x itself; a 1x1 `Conv2D` where the body changes the shape.
+
+    Raises
+    ------
+    ArgumentError
+        If body or shortcut is no layer.
+
+    References
+    ----------
+    He et al., *Deep residual learning for image recognition*, arXiv:1512.03385.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.layers import Conv2D, Residual
+    >>> Residual(Conv2D(3, 3, padding=1))(np.ones((2, 3, 8, 8), np.float32)).shape
+    (2, 3, 8, 8)
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        for name, layer in (("body", body), ("shortcut", shortcut)):
+            if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
+                raise ArgumentError("Residual", f"{name} must be a layer, got {layer!r}")
+        self.body, self.shortcut = body, Activation("identity") if shortcut is None else shortcut
+        super().__init__({"body": self.body, "shortcut": self.shortcut})
+
+    def _merged_shape(self, shapes: list[Shape]) -> Shape:
+        body, shortcut = shapes
+        if body != shortcut:  # a sum would broadcast sizes of 1
+            raise ShapeError(
+                "Residual",
+                f"body gives {body} but the shortcut {shortcut}; give a shortcut of the "
+                "body's shape, such as Conv2D(filters, 1, stride=...)",
+            )
+        return body
