@@ -85,9 +85,9 @@ def test_by_name():
     mine = losses.SoftmaxCrossEntropy(label_smoothing=0.3)
     assert losses.by_name(mine) is mine
     with pytest.raises(
-        ValueError, match="losses: no loss 'hinge'; there are mean_squared_error, softmax_cross_entropy"
+        ValueError, match="losses: no loss 'cosine'; there are mean_squared_error, softmax_cross_entropy"
     ):
-        losses.by_name("hinge")
+        losses.by_name("cosine")
 
 
 def test_bad_settings():
