@@ -11,6 +11,11 @@ import numpy as np
 import xpnet.functional as F
 
 Values = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray] | None
+# operations of each element for itself, to which an empty batch is as good as any
+ELEMENTWISE = (
+    *("relu", "sigmoid", "tanh", "step", "identity", "affine", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu"),
+    *("mish", "hard_sigmoid", "hard_swish", "softplus", "softsign", "exponential", "dropout"),
+)
 BATCHED = ("x", "y", "t", "logits")  # names of the arrays whose first axis is the batch
 
 
@@ -64,6 +69,22 @@ def _one_hot(rng: np.random.Generator) -> np.ndarray:
     return np.eye(4, dtype=np.int64)[_labels(rng)]
 
 
+def _some_ignored(rng: np.random.Generator) -> np.ndarray:
+    return np.array([2, -1, 0])
+
+
+def _answers(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 2, (3, 4))
+
+
+def _signs(rng: np.random.Generator) -> np.ndarray:
+    return 2.0 * rng.integers(0, 2, (3, 4)) - 1.0
+
+
+def _weights(rng: np.random.Generator) -> np.ndarray:
+    return rng.random(4) + 0.5
+
+
 def _probabilities(rng: np.random.Generator) -> np.ndarray:
     t = rng.random((3, 4))
     return t / t.sum(axis=1, keepdims=True)
@@ -96,12 +117,23 @@ def _sample_norm(op: str, label: str, x: tuple, affine: tuple | None, terms: int
 
 
 def _one(op: str, label: str = "", shape: tuple = (2, 3, 3, 5), **options: Any) -> Case:
-    return Case(op, label, {"x": shape}, ("x",), options, terms=15 if "pool" in op else 1)
+    terms = 15 if "pool" in op else 1
+    return Case(op, label, {"x": shape}, ("x",), options, terms, keeps_arrays=op not in ("step", "identity", "affine"))
 
 
 def _cross_entropy(label: str, t: Values, **options: Any) -> Case:
     arrays = {"logits": (3, 4), "t": t}
     return Case("softmax_cross_entropy", label, arrays, ("logits",), options, terms=12, is_loss=True)
+
+
+def _weighted_cross_entropy(label: str, t: Values, **options: Any) -> Case:
+    arrays = {"logits": (3, 4), "t": t, "class_weights": _weights}
+    return Case("softmax_cross_entropy", label, arrays, ("logits",), options, terms=12, is_loss=True)
+
+
+def _binary(op: str, label: str, y: str, t: Values, weighted: bool = False) -> Case:
+    arrays = {y: (3, 4), "t": t} | ({"positive_weight": _weights} if weighted else {})
+    return Case(op, label, arrays, (y,), terms=12, is_loss=True)
 
 
 def _squared_error(label: str, shape: tuple, **options: Any) -> Case:
@@ -168,12 +200,46 @@ CASES = [
     _one("sigmoid", "rows", (3, 7)),
     _one("tanh"),
     _one("tanh", "rows", (3, 7)),
+    _one("step"),
+    _one("identity"),
+    _one("affine", "", (3, 7), slope=-1.5, intercept=0.5),
+    _one("leaky_relu"),
+    _one("leaky_relu", "steep, rows", (3, 7), slope=1.5),
+    Case("prelu", "channels", {"x": (2, 3, 3, 5), "slope": (3,)}, ("x", "slope"), terms=30),
+    Case("prelu", "features", {"x": (5, 3), "slope": (3,)}, ("x", "slope"), terms=5),
+    Case("prelu", "one slope", {"x": (2, 3, 3, 5), "slope": (1,)}, ("x", "slope"), terms=90),
+    _one("elu"),
+    _one("elu", "alpha, rows", (3, 7), alpha=0.4),
+    _one("selu"),
+    _one("gelu"),
+    _one("gelu", "rows", (3, 7)),
+    _one("gelu", "tanh", approximate="tanh"),
+    _one("silu"),
+    _one("mish"),
+    _one("hard_sigmoid"),
+    _one("hard_swish"),
+    _one("softplus"),
+    _one("softsign"),
+    _one("exponential"),
     _one("softmax", "rows", (3, 7)),
     _one("softmax", "channels", axis=1),
+    _one("log_softmax", "rows", (3, 7)),
+    _one("log_softmax", "channels", axis=1),
     _cross_entropy("labels", _labels),
     _cross_entropy("one-hot integers", _one_hot),
     _cross_entropy("probabilities", _probabilities),
     _cross_entropy("smoothed", _labels, label_smoothing=0.1),
+    _cross_entropy("ignoring", _some_ignored, ignore_index=-1),
+    _cross_entropy("ignoring, smoothed", _some_ignored, ignore_index=-1, label_smoothing=0.1),
+    _weighted_cross_entropy("weighted", _labels),
+    _weighted_cross_entropy("weighted probabilities", _probabilities),
+    _weighted_cross_entropy("weighted, ignoring, smoothed", _some_ignored, ignore_index=-1, label_smoothing=0.2),
+    _binary("binary_cross_entropy", "probabilities", "logits", _probabilities),
+    _binary("binary_cross_entropy", "answers, weighted", "logits", _answers, weighted=True),
+    _binary("hinge", "", "y", _signs),
+    _binary("kl_divergence", "", "y", _probabilities),
+    Case("mean_absolute_error", "", {"y": (3, 5), "t": (3, 5)}, ("y",), terms=15, is_loss=True),
+    Case("huber", "", {"y": (3, 2, 5), "t": (3, 2, 5)}, ("y",), {"delta": 0.7}, terms=30, is_loss=True),
     _squared_error("mean", (3, 5)),
     _squared_error("half sum", (3, 2, 5), reduction="half_sum"),
 ]

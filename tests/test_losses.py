@@ -79,15 +79,65 @@ def test_calling_gives_the_same_number(rng):
         assert loss(y, t) == loss.forward(y, t)
 
 
+@pytest.mark.parametrize(
+    "loss, op, y, t, arguments, options",
+    [
+        (losses.BinaryCrossEntropy(), "binary_cross_entropy", (3, 2), [[0, 1], [1, 1], [0, 0]], [], {}),
+        (
+            losses.BinaryCrossEntropy(positive_weight=[1.0, 3.0]),
+            "binary_cross_entropy",
+            (3, 2),
+            [[0, 1], [1, 1], [0, 0]],
+            [[1.0, 3.0]],
+            {},
+        ),
+        (losses.Hinge(), "hinge", (3,), [1, -1, 1], [], {}),
+        (losses.Huber(), "huber", (3,), [1.0, -1.0, 3.0], [], {}),
+        (losses.Huber(delta=0.1), "huber", (3,), [1.0, -1.0, 3.0], [], {"delta": 0.1}),
+        (losses.KLDivergence(), "kl_divergence", (2, 2), [[0.0, 1.0], [0.5, 0.5]], [], {}),
+        (losses.MeanAbsoluteError(), "mean_absolute_error", (3,), [1.0, -1.0, 3.0], [], {}),
+        (
+            losses.SoftmaxCrossEntropy(class_weights=(1, 2, 0.5), ignore_index=7, label_smoothing=0.1),
+            "softmax_cross_entropy",
+            (4, 3),
+            [0, 7, 2, 1],
+            [[1.0, 2.0, 0.5]],
+            {"ignore_index": 7, "label_smoothing": 0.1},
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_is_the_functional_pair(xp, rng, loss, op, y, t, arguments, options):
+    """For each float type in turn: weights go where the output of the model is."""
+    values = rng.normal(size=y)
+    for dtype in ("float32", "float64", "float32"):
+        x = xp.asarray(values, dtype)
+        target = xp.asarray(t, dtype if isinstance(np.ravel(t)[0], np.floating) else None)
+        more = [xp.asarray(a, dtype) for a in arguments]
+        value, ctx = getattr(F, f"{op}_forward")(x, target, *more, **options)
+        assert np.array_equal(xp.to_numpy(loss.forward(x, target)), xp.to_numpy(value))
+        dx = getattr(F, f"{op}_backward")(2.0, ctx)
+        assert np.array_equal(xp.to_numpy(loss.backward(2.0)), xp.to_numpy(dx))
+        assert type(losses.by_name(op)) is type(loss)
+
+
+def test_weights_from_any_library(xp):
+    """An array of weights is read once and follows the model."""
+    loss = losses.SoftmaxCrossEntropy(class_weights=xp.asarray([1.0, 3.0]))
+    value = loss(np.zeros((2, 2), np.float32), np.array([0, 1]))
+    assert value.dtype == np.float32
+    assert_close(value, np.log(2), terms=4)
+
+
 def test_by_name():
     assert type(losses.by_name("softmax_cross_entropy")) is losses.SoftmaxCrossEntropy
     assert type(losses.by_name("mean_squared_error")) is losses.MeanSquaredError
     mine = losses.SoftmaxCrossEntropy(label_smoothing=0.3)
     assert losses.by_name(mine) is mine
     with pytest.raises(
-        ValueError, match="losses: no loss 'hinge'; there are mean_squared_error, softmax_cross_entropy"
+        ValueError, match="losses: no loss 'cosine'; there are mean_squared_error, softmax_cross_entropy"
     ):
-        losses.by_name("hinge")
+        losses.by_name("cosine")
 
 
 def test_bad_settings():
@@ -96,6 +146,16 @@ def test_bad_settings():
             losses.SoftmaxCrossEntropy(label_smoothing=smoothing)
     with pytest.raises(ArgumentError, match="MeanSquaredError: reduction must be one of mean, half_sum, got 'sum'"):
         losses.MeanSquaredError(reduction="sum")
+
+
+def test_bad_weights_and_delta():
+    for weights in ([1.0, -1.0], [float("nan")], [[1.0, 2.0]]):
+        with pytest.raises(ArgumentError, match="SoftmaxCrossEntropy: class_weights must be one number a class"):
+            losses.SoftmaxCrossEntropy(class_weights=weights)
+        with pytest.raises(ArgumentError, match="BinaryCrossEntropy: positive_weight must be one number a class"):
+            losses.BinaryCrossEntropy(positive_weight=weights)
+    with pytest.raises(ArgumentError, match="Huber: delta must be finite and above 0, got 0"):
+        losses.Huber(delta=0)
 
 
 def test_unfinished_subclass():

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from xpnet.backend import Array
+import numpy as np
+
+from xpnet.backend import Array, asarray_like, device_of, to_numpy
 from xpnet.errors import ArgumentError, StateError
 from xpnet.functional import (
+    binary_cross_entropy_backward,
+    binary_cross_entropy_forward,
+    hinge_backward,
+    hinge_forward,
+    huber_backward,
+    huber_forward,
+    kl_divergence_backward,
+    kl_divergence_forward,
+    mean_absolute_error_backward,
+    mean_absolute_error_forward,
     mean_squared_error_backward,
     mean_squared_error_forward,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from xpnet.functional.loss import REDUCTIONS
+from xpnet.functional.checks import check_arrays
+from xpnet.functional.regression_loss import REDUCTIONS, check_delta
 
-__all__ = ["Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "by_name"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SoftmaxCrossEntropy",
+    "by_name",
+]
 
 
 class Loss:
@@ -66,12 +90,45 @@ class Loss:
         return self._forward(y, t)[0]
 
 
+class _Weights:
+    """Weights given as numbers, as arrays where a loss needs them; the latest is kept for the next step."""
+
+    def __init__(self, operation: str, name: str, values: Sequence[float] | Array | None) -> None:
+        self._operation = operation
+        self.values: Any = None
+        if values is not None:
+            host = np.asarray(values if isinstance(values, Sequence) else to_numpy(values), np.float64)
+            if host.ndim != 1 or not np.isfinite(host).all() or (host < 0.0).any():
+                raise ArgumentError(operation, f"{name} must be one number a class, finite and at least 0, got {host}")
+            self.values = host
+        self._array: Any = None
+
+    def beside(self, y: Array) -> Array | None:
+        """Return the weights in the library, device and type of `y`."""
+        if self.values is None:
+            return None
+        a = self._array
+        if a is None or type(a) is not type(y) or a.dtype != y.dtype or device_of(a) != device_of(y):
+            check_arrays(self._operation, y=y)
+            self._array = asarray_like(self.values, y)
+        return self._array
+
+
 class SoftmaxCrossEntropy(Loss):
     """Softmax and cross entropy for classification; see `softmax_cross_entropy_forward`.
 
     Parameters
     ----------
     label_smoothing : float, 0 <= label_smoothing < 1, default 0
+    class_weights : sequence of float or array (K,), optional
+        Weight of each class in the mean.
+    ignore_index : int, optional
+        Label of rows that are left out.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting has a value that cannot be used.
 
     Examples
     --------
@@ -84,7 +141,13 @@ class SoftmaxCrossEntropy(Loss):
     array([[-0.5,  0.5]])
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Array | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise ArgumentError(
@@ -92,12 +155,52 @@ class SoftmaxCrossEntropy(Loss):
                 f"label_smoothing must be at least 0 and below 1, got {label_smoothing!r}",
             )
         self.label_smoothing = label_smoothing
+        self.class_weights = _Weights("SoftmaxCrossEntropy", "class_weights", class_weights)
+        self.ignore_index = ignore_index
 
     def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
-        return softmax_cross_entropy_forward(y, t, label_smoothing=self.label_smoothing)
+        return softmax_cross_entropy_forward(
+            y,
+            t,
+            self.class_weights.beside(y),
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
+        )
 
     def _backward(self, dy: Array | float, ctx: Any) -> Array:
         return softmax_cross_entropy_backward(dy, ctx)
+
+
+class BinaryCrossEntropy(Loss):
+    """Sigmoid and cross entropy for yes-or-no answers; see `binary_cross_entropy_forward`.
+
+    Parameters
+    ----------
+    positive_weight : sequence of float or array (K,), optional
+        Weight of the positive answers, for each of the K on the last axis.
+
+    Raises
+    ------
+    ArgumentError
+        If a weight is negative or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.losses import BinaryCrossEntropy
+    >>> round(float(BinaryCrossEntropy()(np.zeros((1, 2)), np.array([[0, 1]]))), 4)
+    0.6931
+    """
+
+    def __init__(self, *, positive_weight: Sequence[float] | Array | None = None) -> None:
+        super().__init__()
+        self.positive_weight = _Weights("BinaryCrossEntropy", "positive_weight", positive_weight)
+
+    def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
+        return binary_cross_entropy_forward(y, t, self.positive_weight.beside(y))
+
+    def _backward(self, dy: Array | float, ctx: Any) -> Array:
+        return binary_cross_entropy_backward(dy, ctx)
 
 
 class MeanSquaredError(Loss):
@@ -130,9 +233,100 @@ class MeanSquaredError(Loss):
         return mean_squared_error_backward(dy, ctx)
 
 
+class MeanAbsoluteError(Loss):
+    """Mean over all elements of the absolute error; see `mean_absolute_error_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.losses import MeanAbsoluteError
+    >>> float(MeanAbsoluteError()(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]])))
+    1.0
+    """
+
+    def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
+        return mean_absolute_error_forward(y, t)
+
+    def _backward(self, dy: Array | float, ctx: Any) -> Array:
+        return mean_absolute_error_backward(dy, ctx)
+
+
+class Huber(Loss):
+    """Squared error near the target, absolute error far from it; see `huber_forward`.
+
+    Parameters
+    ----------
+    delta : float, above 0, default 1
+
+    Raises
+    ------
+    ArgumentError
+        If delta is not above 0 or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.losses import Huber
+    >>> float(Huber()(np.array([[1.0, 2.0]]), np.array([[2.0, 5.0]])))
+    1.5
+    """
+
+    def __init__(self, *, delta: float = 1.0) -> None:
+        super().__init__()
+        check_delta("Huber", delta)
+        self.delta = delta
+
+    def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
+        return huber_forward(y, t, delta=self.delta)
+
+    def _backward(self, dy: Array | float, ctx: Any) -> Array:
+        return huber_backward(dy, ctx)
+
+
+class Hinge(Loss):
+    """Mean of max(0, 1 - t * y) for targets of -1 and +1; see `hinge_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.losses import Hinge
+    >>> float(Hinge()(np.array([2.0, 0.5, 3.0]), np.array([1, 1, -1])))
+    1.5
+    """
+
+    def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
+        return hinge_forward(y, t)
+
+    def _backward(self, dy: Array | float, ctx: Any) -> Array:
+        return hinge_backward(dy, ctx)
+
+
+class KLDivergence(Loss):
+    """Divergence of predicted log-probabilities from target probabilities; see `kl_divergence_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.losses import KLDivergence
+    >>> round(float(KLDivergence()(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]]))), 4)
+    0.6931
+    """
+
+    def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
+        return kl_divergence_forward(y, t)
+
+    def _backward(self, dy: Array | float, ctx: Any) -> Array:
+        return kl_divergence_backward(dy, ctx)
+
+
 _NAMES: dict[str, type[Loss]] = {
     "mean_squared_error": MeanSquaredError,
     "softmax_cross_entropy": SoftmaxCrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "hinge": Hinge,
+    "huber": Huber,
+    "kl_divergence": KLDivergence,
+    "mean_absolute_error": MeanAbsoluteError,
 }
 
 

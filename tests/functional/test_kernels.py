@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +17,9 @@ from xpnet.kernels import find, registered, table
 from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
 
+for _library in ("numpy", "torch", "cupy"):
+    with contextlib.suppress(ImportError):
+        table.load(_library)
 FASTER = [(library, name) for library, name in registered() if library != "agnostic"]
 
 
@@ -34,6 +41,8 @@ def host_arguments(name, rng):
     if name == "row_dots":
         yield (normal((3, 4, 5)), normal((3, 4, 5))), {}
         yield (normal((2, 3, 4, 5))[:, 1:, ::2, :], normal((2, 2, 2, 5))), {}
+    if name == "erf":
+        yield (normal((3, 7)) * 3.0,), {}
     if name.endswith("_update"):  # weights, gradient, state (never negative), and numbers by their names
         parameters = inspect.signature(table._TABLE["agnostic", name]).parameters.values()
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -113,6 +122,42 @@ def test_a_kernel_without_an_agnostic_version_is_refused():
     with pytest.raises(ValueError, match="kernel 'nonesuch' of numpy has no agnostic version to be checked against"):
         table.register("numpy", "nonesuch")(lambda: None)
     assert ("numpy", "nonesuch") not in registered()
+
+
+def test_kernels_of_a_library_are_imported_with_its_first_arrays():
+    """Importing xpnet imports no torch; the first torch array brings in torch's kernels."""
+    pytest.importorskip("torch")
+    code = (
+        "import sys, xpnet, xpnet.functional as F\n"
+        "from xpnet.kernels import registered\n"
+        "assert 'torch' not in sys.modules and ('torch', 'erf') not in registered()\n"
+        "import torch\n"
+        "F.gelu_forward(torch.ones(3))\n"
+        "assert ('torch', 'erf') in registered()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_library_without_kernels_uses_the_agnostic_ones():
+    xp = namespace("array_api_strict")
+    with config.using(kernels="auto"):
+        assert find("erf", xp) is table._TABLE["agnostic", "erf"]
+    table.load("nonesuch")
+    assert "nonesuch" not in {library for library, _ in registered()}
+
+
+@pytest.mark.parametrize("dtype, ulps", [("float64", 8), ("float32", 6)])
+def test_error_function(xp, dtype, ulps, rng):
+    """Against the C library: a few units of the last place at all sizes, odd, 1 at the end."""
+    x = np.concatenate([rng.uniform(-6.5, 6.5, 500), 10.0 ** rng.uniform(-30, 0, 200)])
+    x = np.concatenate([x, [0.0, 1e3, -1e3, 1e30, -1e30, np.inf, -np.inf, np.nan]]).astype(dtype)
+    expected = np.array([math.erf(v) for v in x]).astype(dtype)
+    kernel = table._TABLE["agnostic", "erf"]
+    given = xp.asarray(x)
+    got = xp.to_numpy(kernel(given))
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, expected, rtol=ulps * np.finfo(dtype).eps, atol=0)
+    np.testing.assert_array_equal(xp.to_numpy(given), x)
 
 
 def test_taps_of_a_window_by_hand():

@@ -1,28 +1,28 @@
-"""Activations: relu, sigmoid, tanh, softmax.
+"""The activations of the book, relu, sigmoid and tanh, and what all activations share.
 
-All of them can be differentiated from their output alone, so backward keeps the output, which the
-next layer keeps as its input anyway.
+Backward keeps the output wherever the derivative can be had from it: the next layer keeps that as its
+input anyway.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xpnet.backend import Array, wide_dtype
-from xpnet.errors import ArgumentError
+from xpnet.backend import Array
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels.layout import elementwise
 
 __all__ = [
     "ActivationCtx",
-    "SoftmaxCtx",
+    "InputCtx",
+    "ShapeCtx",
+    "logistic",
+    "lowest_exponent",
     "relu_backward",
     "relu_forward",
     "sigmoid_backward",
     "sigmoid_forward",
-    "softmax_backward",
-    "softmax_forward",
     "tanh_backward",
     "tanh_forward",
 ]
@@ -32,6 +32,30 @@ class ActivationCtx(NamedTuple):
     """Kept for backward: the output itself, nothing new."""
 
     y: Array
+
+
+class InputCtx(NamedTuple):
+    """Kept for backward: the input itself, nothing new."""
+
+    x: Array
+
+
+class ShapeCtx(NamedTuple):
+    """Kept for backward: a shape, no array."""
+
+    shape: tuple[int, ...]
+
+
+def lowest_exponent(xp: Any, dtype: Any) -> float:
+    """Return the lowest whole number x for which exp(-x) is finite in a float type: -88 in float32."""
+    return -float(math.floor(math.log(float(xp.finfo(dtype).max))))
+
+
+def logistic(xp: Any, x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) as a new array, without overflow at any x."""
+    e = xp.exp(-xp.maximum(x, lowest_exponent(xp, x.dtype)))
+    e += 1.0
+    return 1.0 / e
 
 
 def relu_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -127,14 +151,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0.5, 1. ])
     """
     xp = check_arrays("sigmoid", x=x)
-    lowest = -math.floor(math.log(float(xp.finfo(x.dtype).max)))  # exp(-x) is infinite below
-
-    def sigmoid(a: Array) -> Array:
-        e = xp.exp(-xp.maximum(a, float(lowest)))
-        e += 1.0
-        return 1.0 / e
-
-    y = elementwise(xp, sigmoid, x)
+    y = elementwise(xp, lambda a: logistic(xp, a), x)
     return y, ActivationCtx(y)
 
 
@@ -229,83 +246,3 @@ def tanh_backward(dy: Array, ctx: ActivationCtx) -> Array:
     """
     xp = check_gradient("tanh_backward", dy, ctx.y, tuple(ctx.y.shape))
     return elementwise(xp, lambda d, y: d * (1.0 - y * y), dy, ctx.y)
-
-
-class SoftmaxCtx(NamedTuple):
-    """Kept for backward: the output itself, nothing new."""
-
-    y: Array
-    axis: int
-
-
-def softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCtx]:
-    """Return y = exp(x) / sum of exp(x) along an axis, without overflow.
-
-    Parameters
-    ----------
-    x : array of any shape, float
-    axis : int, default -1
-
-    Returns
-    -------
-    y : array, shape and type of `x`
-        Sums to one along the axis.
-    ctx : SoftmaxCtx
-
-    Raises
-    ------
-    ArgumentError
-        If `x` has no such axis, or it is empty.
-    DTypeError
-        If `x` is no float array.
-
-    References
-    ----------
-    Saito, *Deep Learning from Scratch* (2016), section 3.5.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnet.functional import softmax_forward
-    >>> softmax_forward(np.array([1000.0, 1000.0]))[0]
-    array([0.5, 0.5])
-    """
-    xp = check_arrays("softmax", x=x)
-    if not -len(x.shape) <= axis < len(x.shape) or x.shape[axis] == 0:
-        raise ArgumentError("softmax", f"axis {axis} of x is missing or empty (x.shape={tuple(x.shape)})")
-    wide = xp.astype(x, wide_dtype(xp, x.dtype), copy=False)
-    y = xp.exp(wide - xp.max(wide, axis=axis, keepdims=True))
-    y /= xp.sum(y, axis=axis, keepdims=True)
-    y = xp.astype(y, x.dtype, copy=False)
-    return y, SoftmaxCtx(y, axis)
-
-
-def softmax_backward(dy: Array, ctx: SoftmaxCtx) -> Array:
-    """Return dx = y * (dy - sum of dy * y along the axis).
-
-    Parameters
-    ----------
-    dy : array, shape of y
-        Not changed.
-    ctx : SoftmaxCtx
-
-    Returns
-    -------
-    dx : array, shape of y
-
-    Raises
-    ------
-    ShapeError
-        If dy has not the shape of y.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnet.functional import softmax_backward, softmax_forward
-    >>> y, ctx = softmax_forward(np.array([0.0, 0.0]))
-    >>> softmax_backward(np.array([1.0, 0.0]), ctx)
-    array([ 0.25, -0.25])
-    """
-    xp = check_gradient("softmax_backward", dy, ctx.y, tuple(ctx.y.shape))
-    inner = xp.sum(dy * ctx.y, axis=ctx.axis, keepdims=True, dtype=wide_dtype(xp, dy.dtype))
-    return ctx.y * (dy - xp.astype(inner, dy.dtype, copy=False))

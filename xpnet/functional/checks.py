@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnet.backend import Array, array_namespace, device_of, is_half
-from xpnet.errors import ArrayMismatchError, DTypeError, OperationError, ShapeError
+from xpnet.errors import ArgumentError, ArrayMismatchError, DTypeError, OperationError, ShapeError
 
-__all__ = ["check_arrays", "check_gradient", "check_images", "check_ndim", "describe_non_finite", "is_integer"]
+__all__ = [
+    "check_arrays",
+    "check_gradient",
+    "check_images",
+    "check_ndim",
+    "check_not_negative",
+    "describe_non_finite",
+    "is_integer",
+]
 
 _KINDS: dict[tuple[Any, Any], str] = {}  # (namespace, dtype) -> "float" | "integer" | "other"
 
@@ -102,6 +111,19 @@ def check_gradient(operation: str, dy: Array, like: Array, shape: tuple[int, ...
             f"dy has shape {tuple(dy.shape)} but the forward pass gave {tuple(shape)}; they must be equal",
         )
     return xp
+
+
+def check_not_negative(operation: str, **settings: float) -> None:
+    """Refuse a setting that is negative, infinite or NaN.
+
+    Raises
+    ------
+    ArgumentError
+        If one is.
+    """
+    for name, value in settings.items():
+        if not 0.0 <= value < math.inf:
+            raise ArgumentError(operation, f"{name} must be finite and at least 0, got {value!r}")
 
 
 def describe_non_finite(x: Array) -> str | None:

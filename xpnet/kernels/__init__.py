@@ -6,6 +6,6 @@ name; ``XPNET_KERNELS=agnostic`` turns all of those off.
 """
 
 from xpnet.kernels import agnostic, numpy  # importing them fills the table
-from xpnet.kernels.table import find, register, registered
+from xpnet.kernels.table import find, load, register, registered
 
-__all__ = ["agnostic", "find", "numpy", "register", "registered"]
+__all__ = ["agnostic", "find", "load", "numpy", "register", "registered"]

@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.backend import Array
+from xpnet.backend import Array, wide_dtype
 
-__all__ = ["batch_first", "batch_innermost", "elementwise"]
+__all__ = ["batch_first", "batch_innermost", "elementwise", "elementwise_wide"]
 
 
 def batch_innermost(xp: Any, x: Array) -> Array:
@@ -40,3 +40,12 @@ def elementwise(xp: Any, function: Callable[..., Array], *arrays: Array) -> Arra
         return function(*arrays)
     inner = [xp.permute_dims(x, (1, 2, 3, 0)) for x in arrays]
     return xp.permute_dims(function(*inner), (3, 0, 1, 2))
+
+
+def elementwise_wide(xp: Any, function: Callable[..., Array], *arrays: Array) -> Array:
+    """As `elementwise`, but compute in at least float32 and return the type that the arrays have."""
+    dtype = arrays[0].dtype
+    wide = wide_dtype(xp, dtype)
+    if wide == dtype:
+        return elementwise(xp, function, *arrays)
+    return elementwise(xp, lambda *a: xp.astype(function(*(xp.astype(x, wide) for x in a)), dtype), *arrays)

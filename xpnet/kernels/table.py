@@ -1,15 +1,22 @@
-"""Registration and look-up of kernels by library and name."""
+"""Registration and look-up of kernels by library and name.
+
+A library's kernels stand in the module ``xpnet.kernels.<library>``. It is imported when the first arrays of
+that library come by, so ``import xpnet`` loads no torch and no CuPy.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 from xpnet import config
 
-__all__ = ["find", "register", "registered"]
+__all__ = ["find", "load", "register", "registered"]
 
 _TABLE: dict[tuple[str, str], Callable[..., Any]] = {}  # (library or "agnostic", name) -> kernel
+_LOADED: set[str] = set()  # libraries whose module has been imported, or that have none
 
 
 def register(library: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -25,14 +32,32 @@ def register(library: str, name: str) -> Callable[[Callable[..., Any]], Callable
 
 
 def registered() -> list[tuple[str, str]]:
-    """Return (library, name) of every registered kernel."""
+    """Return (library, name) of every kernel registered so far; `load` first for those of a library."""
     return sorted(_TABLE)
+
+
+def load(library: str) -> None:
+    """Import the kernels of a library, once; nothing happens if it has none.
+
+    Raises
+    ------
+    ImportError
+        If the library itself is missing.
+    """
+    if library in _LOADED:
+        return
+    module = f"xpnet.kernels.{library}"
+    if importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    _LOADED.add(library)
 
 
 def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
     if config.get("kernels") == "auto":
-        own = _TABLE.get((xp.__name__.rpartition(".")[2], name))
+        library = xp.__name__.rpartition(".")[2]
+        load(library)
+        own = _TABLE.get((library, name))
         if own is not None:
             return own
     return _TABLE["agnostic", name]

@@ -1,6 +1,27 @@
 """Layers with the book's face: ``forward(x, train)`` and ``backward(dy)`` around the functional pairs."""
 
-from xpnet.layers.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from xpnet.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    Affine,
+    Exponential,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Step,
+    Tanh,
+)
 from xpnet.layers.adaptive_pool import AdaptivePool2D, GlobalPool2D
 from xpnet.layers.base import Layer
 from xpnet.layers.branches import Add, Multiply, Parallel, Residual
@@ -13,25 +34,38 @@ from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.parameter import Parameter
 from xpnet.layers.pool import Pool2D
+from xpnet.layers.prelu import PReLU
 from xpnet.layers.separable import SeparableConv2D
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
     "Activation",
     "AdaptivePool2D",
     "Add",
+    "Affine",
     "BatchNorm",
     "Conv2D",
     "ConvTranspose2D",
     "Dense",
     "Dropout",
+    "Exponential",
     "Flatten",
     "GlobalPool2D",
     "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
     "InstanceNorm",
     "Layer",
     "LayerNorm",
+    "LeakyReLU",
     "LocalResponseNorm",
+    "LogSoftmax",
+    "Mish",
     "Multiply",
+    "PReLU",
     "Parallel",
     "Parameter",
     "Pool2D",
@@ -39,7 +73,11 @@ __all__ = [
     "Residual",
     "SeparableConv2D",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "Softsign",
+    "Step",
     "Tanh",
 ]

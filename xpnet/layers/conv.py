@@ -13,7 +13,7 @@ from xpnet.functional import conv2d_backward, conv2d_forward
 from xpnet.functional.conv import check_groups
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_window, pair
-from xpnet.layers.activation import activation_pair
+from xpnet.layers.activation import activation_pair, keeps_with_activation
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, shape_from_chw, to_nchw
 from xpnet.layers.parameter import Parameter, ParameterSpec
@@ -93,7 +93,7 @@ class Convolution(Layer):
         return None if dx is None else from_nchw(dx, self.data_format)
 
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps(input=True, output=self._activation is not None)
+        return keeps_with_activation(self._activation, output_shape, itemsize)
 
     def _settings(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"filters": self.filters, "kernel_size": self.kernel_size}

@@ -10,7 +10,7 @@ from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import flatten_backward, flatten_forward, linear_backward, linear_forward
 from xpnet.init import Fans, Initializer
-from xpnet.layers.activation import activation_pair
+from xpnet.layers.activation import activation_pair, keeps_with_activation
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.parameter import Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps, Tensor, Trace
@@ -110,7 +110,7 @@ class Dense(Layer):
         return input_shape[0] * self.units
 
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps(input=True, output=self._activation is not None)
+        return keeps_with_activation(self._activation, output_shape, itemsize)
 
     def _settings(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"units": self.units}

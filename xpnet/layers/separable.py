@@ -134,4 +134,5 @@ class SeparableConv2D(Convolution):
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
         _, between = self._channels(input_shape)
         images = math.prod(output_shape) // self.filters * between * itemsize
-        return Keeps(input=True, output=self._activation is not None, extra_bytes=images)
+        keeps = super()._keeps(input_shape, output_shape, itemsize)
+        return keeps._replace(extra_bytes=keeps.extra_bytes + images)

@@ -3,6 +3,28 @@
 Kernels get arguments that the functional layer has already checked.
 """
 
-from xpnet.kernels.agnostic import bin_pool, conv, depthwise, group_norm, local_response, loss, norm, optim, pool
+from xpnet.kernels.agnostic import (
+    bin_pool,
+    conv,
+    depthwise,
+    group_norm,
+    local_response,
+    loss,
+    norm,
+    optim,
+    pool,
+    special,
+)
 
-__all__ = ["bin_pool", "conv", "depthwise", "group_norm", "local_response", "loss", "norm", "optim", "pool"]
+__all__ = [
+    "bin_pool",
+    "conv",
+    "depthwise",
+    "group_norm",
+    "local_response",
+    "loss",
+    "norm",
+    "optim",
+    "pool",
+    "special",
+]

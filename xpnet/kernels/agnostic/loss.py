@@ -10,7 +10,7 @@ __all__ = ["softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
 
 @register("agnostic", "softmax_cross_entropy_forward")
 def softmax_cross_entropy_forward(logits: Array, target: Array) -> tuple[Array, Array]:
-    """Mean over the batch of -sum(target * log_softmax(logits)); both (N, K).
+    """-sum(target * log_softmax(logits)); both (N, K), the targets with all weights and divisors in them.
 
     Returns the loss, a 0-d array, and the softmax (N, K), both in at least float32.
     """
@@ -23,10 +23,14 @@ def softmax_cross_entropy_forward(logits: Array, target: Array) -> tuple[Array, 
     p /= total
     # log softmax times a target of zero is zero even where a logit is minus infinity
     log_p = xp.where(target == 0.0, 0.0, z - xp.log(total))
-    return -xp.sum(log_p * target) / logits.shape[0], p
+    return -xp.sum(log_p * target), p
 
 
 @register("agnostic", "softmax_cross_entropy_backward")
 def softmax_cross_entropy_backward(dy: Array | float, p: Array, target: Array) -> Array:
-    """d loss / d logits = dy * (softmax - target) / N, for targets that sum to one."""
-    return (p - target) * (dy / p.shape[0])
+    """d loss / d logits = dy * (softmax * sum of the row of targets - target)."""
+    xp = array_namespace(p)
+    dlogits = p * xp.sum(target, axis=1, keepdims=True)
+    dlogits -= target
+    dlogits *= dy
+    return dlogits
