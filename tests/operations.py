@@ -14,7 +14,7 @@ Values = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray] | None
 # operations of each element for itself, to which an empty batch is as good as any
 ELEMENTWISE = (
     *("relu", "sigmoid", "tanh", "step", "identity", "affine", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu"),
-    *("mish", "hard_sigmoid", "hard_swish", "softplus", "softsign", "exponential", "dropout"),
+    *("mish", "relu6", "hard_sigmoid", "hard_swish", "softplus", "softsign", "exponential", "dropout"),
 )
 BATCHED = ("x", "y", "t", "logits")  # names of the arrays whose first axis is the batch
 
@@ -217,6 +217,7 @@ CASES = [
     _one("silu"),
     _one("mish"),
     _one("hard_sigmoid"),
+    _one("relu6"),
     _one("hard_swish"),
     _one("softplus"),
     _one("softsign"),

@@ -39,6 +39,7 @@ FAMILY = {
     "gelu tanh": ("gelu", {"approximate": "tanh"}, lambda x: nn().gelu(x, approximate="tanh"), 0.0, (0, 1)),
     "silu": ("silu", {}, lambda x: nn().silu(x), 0.0, (0, 1)),
     "mish": ("mish", {}, lambda x: nn().mish(x), 0.0, (0, 1)),
+    "relu6": ("relu6", {}, lambda x: nn().relu6(x), 0.0, (0, 0)),
     "hard_sigmoid": ("hard_sigmoid", {}, lambda x: (0.2 * x + 0.5).clamp(0, 1), 0.0, (0, 0)),
     "hard_swish": ("hard_swish", {}, lambda x: nn().hardswish(x), 0.0, (0, 1)),
     "softplus": ("softplus", {}, lambda x: nn().softplus(x), 0.0, (0, 1)),
@@ -119,6 +120,7 @@ def test_kinks(xp):
         ("leaky_relu 0.3", [0.0], [0.3]),
         ("elu 0.5", [0.0], [0.5]),
         ("hard_sigmoid", [-2.5, 2.5], [0.0, 0.0]),
+        ("relu6", [0.0, 6.0], [0.0, 0.0]),
         ("hard_swish", [-3.0, 3.0], [0.0, 1.0]),
     ):
         forward, backward = pair(label)

@@ -17,6 +17,7 @@ KINDS = {
     "exponential": (L.Exponential, {}),
     "gelu": (L.GELU, {"approximate": "tanh"}),
     "hard_sigmoid": (L.HardSigmoid, {}),
+    "relu6": (L.ReLU6, {}),
     "hard_swish": (L.HardSwish, {}),
     "identity": (L.Identity, {}),
     "leaky_relu": (L.LeakyReLU, {"slope": 0.2}),

@@ -98,6 +98,8 @@ from xpnet.functional.piecewise import (
     hard_sigmoid_forward,
     hard_swish_backward,
     hard_swish_forward,
+    relu6_backward,
+    relu6_forward,
     softsign_backward,
     softsign_forward,
 )
@@ -219,6 +221,8 @@ __all__ = [
     "pool2d_forward",
     "prelu_backward",
     "prelu_forward",
+    "relu6_backward",
+    "relu6_forward",
     "relu_backward",
     "relu_forward",
     "selu_backward",

@@ -47,6 +47,7 @@ def check_arrays(operation: str, **arrays: Array | None) -> Any:
         If they differ in library, device or float type. Nothing is moved or promoted silently.
     """
     first_name, first, xp = "", None, None
+    x: Any
     for name, x in arrays.items():
         if x is None and first is not None:
             continue

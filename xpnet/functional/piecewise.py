@@ -1,4 +1,4 @@
-"""Activations in pieces, without an exponential: hard_sigmoid, hard_swish, softsign."""
+"""Activations in pieces, without an exponential: relu6, hard_sigmoid, hard_swish, softsign."""
 
 from __future__ import annotations
 
@@ -12,9 +12,74 @@ __all__ = [
     "hard_sigmoid_forward",
     "hard_swish_backward",
     "hard_swish_forward",
+    "relu6_backward",
+    "relu6_forward",
     "softsign_backward",
     "softsign_forward",
 ]
+
+
+def relu6_forward(x: Array) -> tuple[Array, ActivationCtx]:
+    """Return y = x, clipped to 0 and 6.
+
+    Parameters
+    ----------
+    x : array of any shape, float
+
+    Returns
+    -------
+    y : array, shape and type of `x`
+    ctx : ActivationCtx
+
+    Raises
+    ------
+    DTypeError
+        If `x` is no float array.
+
+    References
+    ----------
+    Sandler et al., *MobileNetV2*, arXiv:1801.04381.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import relu6_forward
+    >>> relu6_forward(np.array([-1.0, 2.0, 9.0]))[0]
+    array([0., 2., 6.])
+    """
+    xp = check_arrays("relu6", x=x)
+    y = elementwise(xp, lambda a: xp.minimum(xp.maximum(a, 0.0), 6.0), x)
+    return y, ActivationCtx(y)
+
+
+def relu6_backward(dy: Array, ctx: ActivationCtx) -> Array:
+    """Return dx = dy where 0 < y < 6, else 0.
+
+    Parameters
+    ----------
+    dy : array, shape of y
+        Not changed.
+    ctx : ActivationCtx
+
+    Returns
+    -------
+    dx : array, shape of y
+
+    Raises
+    ------
+    ShapeError
+        If dy has not the shape of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functional import relu6_backward, relu6_forward
+    >>> y, ctx = relu6_forward(np.array([-1.0, 2.0, 9.0]))
+    >>> relu6_backward(np.array([5.0, 5.0, 5.0]), ctx)
+    array([0., 5., 0.])
+    """
+    xp = check_gradient("relu6_backward", dy, ctx.y, tuple(ctx.y.shape))
+    return elementwise(xp, lambda d, y: d * xp.astype((y > 0.0) & (y < 6.0), d.dtype), dy, ctx.y)
 
 
 def hard_sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:

@@ -31,6 +31,7 @@ __all__ = [
     "Mish",
     "Pair",
     "ReLU",
+    "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -65,6 +66,7 @@ _ACTIVATIONS: dict[str, Pair] = {
     "leaky_relu": Pair(F.leaky_relu_forward, F.leaky_relu_backward, "output"),
     "log_softmax": Pair(F.log_softmax_forward, F.log_softmax_backward, "output"),
     "mish": Pair(F.mish_forward, F.mish_backward, "input"),
+    "relu6": Pair(F.relu6_forward, F.relu6_backward, "output"),
     "selu": Pair(F.selu_forward, F.selu_backward, "output"),
     "silu": Pair(F.silu_forward, F.silu_backward, "input"),
     "softplus": Pair(F.softplus_forward, F.softplus_backward, "output"),
@@ -261,6 +263,13 @@ class Sigmoid(Activation):
 
     def __init__(self) -> None:
         super().__init__("sigmoid")
+
+
+class ReLU6(Activation):
+    """clip(x, 0, 6); see `xpnet.functional.relu6_forward`."""
+
+    def __init__(self) -> None:
+        super().__init__("relu6")
 
 
 class HardSigmoid(Activation):
