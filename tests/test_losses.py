@@ -150,9 +150,7 @@ def test_bad_settings():
 
 def test_bad_weights_and_delta():
     for weights in ([1.0, -1.0], [float("nan")], [[1.0, 2.0]]):
-        with pytest.raises(
-            ArgumentError, match="SoftmaxCrossEntropy: class_weights must be one number a class"
-        ):
+        with pytest.raises(ArgumentError, match="SoftmaxCrossEntropy: class_weights must be one number a class"):
             losses.SoftmaxCrossEntropy(class_weights=weights)
         with pytest.raises(ArgumentError, match="BinaryCrossEntropy: positive_weight must be one number a class"):
             losses.BinaryCrossEntropy(positive_weight=weights)
