@@ -6,6 +6,7 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import sys
 
 import pytest
 
@@ -20,6 +21,8 @@ def module_names():
 
 
 def load(name):
+    if not hasattr(sys.modules.get(name, xpnet), "__all__"):
+        del sys.modules[name]  # pytest leaves it there when its import failed in the search for doctests
     try:
         return importlib.import_module(name)
     except ImportError as error:
