@@ -82,6 +82,21 @@ def test_norm_of_what_is_not_finite(xp):
     np.testing.assert_array_equal(xp.to_numpy(y), [[[[np.inf, np.nan, np.inf]]]])
 
 
+def test_exponent_of_another_kind_of_number():
+    x = np.ones((1, 1, 2, 2), np.float32)
+    for p in (np.float32(2), np.int64(2)):
+        y, _ = pool2d_forward(x, 2, mode="lp", p=p)
+        assert (y.dtype, y.tolist()) == (np.float32, [[[[2]]]])
+
+
+@pytest.mark.parametrize("mode", ["max", "average", "lp"])
+def test_an_average_keeps_no_input(mode):
+    x = np.ones((1, 1, 4, 4))
+    y, ctx = pool2d_forward(x, 2, mode=mode)
+    assert ctx.y is y
+    assert ctx.x is (None if mode == "average" else x)
+
+
 # --- ceil mode -----------------------------------------------------------------------------------
 
 

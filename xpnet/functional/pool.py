@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 from xpnet.backend import Array
@@ -18,10 +19,10 @@ MODES = ("max", "average", "lp")
 
 
 class Pool2DCtx(NamedTuple):
-    """Kept for backward: with "max" and "lp" input and output themselves, with "average" the input for its shape."""
+    """Kept for backward: the output and, but with "average", the input, nothing new."""
 
-    x: Array  # (N, C, H, W)
-    y: Array | None  # (N, C, OH, OW), with "max" and "lp"
+    x: Array | None  # (N, C, H, W); None with "average"
+    y: Array  # (N, C, OH, OW)
     window: Window
     mode: str
     count_include_pad: bool
@@ -100,7 +101,7 @@ def pool2d_forward(
         if mode == "max" or not count_include_pad:
             _check_windows(window)
         y = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
-    return y, Pool2DCtx(x, None if mode == "average" else y, window, mode, count_include_pad, p)
+    return y, Pool2DCtx(None if mode == "average" else x, y, window, mode, count_include_pad, p)
 
 
 def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
@@ -134,7 +135,7 @@ def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
     array([[0., 0.],
            [5., 0.]])
     """
-    xp = check_gradient("pool2d_backward", dy, ctx.x, (*ctx.x.shape[:2], *ctx.window.output))
+    xp = check_gradient("pool2d_backward", dy, ctx.y, tuple(ctx.y.shape))
     if ctx.mode == "lp":
         return find("lp_pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.p)
     return find("pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.mode, ctx.count_include_pad)
@@ -144,7 +145,7 @@ def check_mode(operation: str, mode: str, p: Any = 2, modes: Sequence[str] = MOD
     """Refuse an unknown mode or an exponent that gives no norm; return the exponent as a float."""
     if mode not in modes:
         raise ArgumentError(operation, f"mode must be one of {', '.join(modes)}, got {mode!r}")
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 1 <= p < math.inf:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 1.0 <= float(p) < math.inf:
         raise ArgumentError(operation, f"p must be a finite number of at least 1, got {p!r}")
     return float(p)
 

@@ -94,7 +94,7 @@ class Pool2D(Layer):
         return from_nchw(pool2d_backward(to_nchw(dy, self.data_format), ctx), self.data_format)
 
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps(input=True, output=self.mode != "average")
+        return Keeps(input=self.mode != "average", output=True)
 
     def _settings(self) -> dict[str, Any]:
         defaults = {"padding": 0, "dilation": (1, 1), "mode": "max", "count_include_pad": True, "ceil_mode": False,

@@ -42,8 +42,8 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
 
 
 @register("agnostic", "pool2d_backward")
-def pool2d_backward(dy: Array, x: Array, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
-    """Return dx: the first maximum of a window gets all of its gradient, an average shares it."""
+def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+    """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     xp = array_namespace(dy)
     dy_inner = batch_innermost(xp, dy)
     dx = xp.zeros((dy_inner.shape[0], *window.input, dy_inner.shape[3]), dtype=dy.dtype, device=device_of(dy))
