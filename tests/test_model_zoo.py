@@ -9,7 +9,7 @@ from xpnet import backend, models
 from xpnet.gradcheck import check_gradients
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import VGG, GoogLeNet, MobileNet, MobileNetV2, ResNet, SqueezeNet
-from xpnet.optim import Momentum
+from xpnet.optim import SGD
 from xpnet.training import train_step
 
 # parameters as published with the papers or, to the last one, by the usual implementations
@@ -77,13 +77,13 @@ def test_a_step_lowers_the_loss_on_its_own_batch(rng, name) -> None:
     with backend.using("numpy"):
         model = make().build(shape, rng=0)
         x, t = rng.standard_normal((8, *shape)).astype(np.float32), rng.integers(0, 10, 8)
-        optimizer, loss = Momentum(lr=0.002), SoftmaxCrossEntropy()
+        optimizer, loss = SGD(lr=2e-4), SoftmaxCrossEntropy()
         values = [float(train_step(model, loss, optimizer, x, t)) for _ in range(6)]
-    assert min(values[3:]) < values[0]
+    assert values[-1] < values[0]
     assert all(np.isfinite(values))
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet v2", "googlenet"])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet v2"])
 def test_gradients(rng, name) -> None:
     make, shape = SMALL[name]
     with backend.using("numpy", dtype="float64"):
