@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import platform
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import xpnet
 from xpnet import backend, optim
 from xpnet.data import Dataset
 from xpnet.errors import BackendUnavailableError, DataError, MissingDependencyError, OperationError
@@ -96,7 +100,24 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
     print(f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f}")
 
     print(f"weights  {save_weights(model, args.out / 'weights.safetensors')}")
-    history.save(args.out / "history.json")
+    about = {
+        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "model": type(model).__name__,
+        "parameters": sum(p.size for p in model.parameters()),
+        "data": f"{data.name}, {len(data.x_train)} training and {len(data.x_test)} test images",
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+        "seconds": round(sum(history["seconds"]), 1),
+        "backend": chosen.name,
+        "dtype": backend.dtype_name(chosen.dtype),
+        "versions": {
+            "xpnet": xpnet.__version__,
+            "python": platform.python_version(),
+            chosen.xp.__name__.rpartition(".")[2]: getattr(chosen.xp, "__version__", ""),
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    history.save(args.out / "history.json", about=about)
     print(f"history  {args.out / 'history.json'}")
     if len(history):
         plot_history(history, title=f"{type(model).__name__} on {data.name}").savefig(args.out / "curves.png", dpi=120)

@@ -59,6 +59,10 @@ def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> 
     assert accuracy is not None
     assert float(accuracy[1]) == pytest.approx(history["epochs"][-1]["validation_accuracy"], abs=1e-4)
     assert [e["epoch"] for e in history["epochs"]] == [1, 2]
+    about = history["about"]
+    assert about["command"] == f"python scripts/{name} --epochs 2 --limit 100 --out out --backend numpy"
+    assert about["test_accuracy"] == pytest.approx(float(accuracy[1]), abs=1e-4)
+    assert about["backend"] == "numpy"
     assert (tmp_path / "out" / "weights.safetensors").stat().st_size > 1000
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 

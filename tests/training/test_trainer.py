@@ -243,6 +243,13 @@ def test_history_is_saved_as_json(tmp_path) -> None:
     }
 
 
+def test_what_else_is_to_be_noted_comes_first(tmp_path) -> None:
+    History().save(tmp_path / "history.json", about={"command": "python train.py"})
+    content = json.loads((tmp_path / "history.json").read_text())
+    assert content == {"about": {"command": "python train.py"}, "epochs": [], "interrupted": False}
+    assert next(iter(content)) == "about"
+
+
 def test_epoch_line_shows_the_change_and_leaves_out_what_is_not_there() -> None:
     first, second = (
         Epoch(9, 0.5, None, None, None, 0.1, 1.0, 10.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from xpnet.files import atomic_write
@@ -75,7 +76,15 @@ class History:
         """Return everything as plain Python values."""
         return dataclasses.asdict(self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as JSON; the file appears whole or not at all."""
+    def save(self, path: str | os.PathLike[str], *, about: Mapping[str, Any] | None = None) -> None:
+        """Write everything as JSON; the file appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+        about : mapping, optional
+            What else to note, such as the command and the versions: it comes first, as ``"about"``.
+        """
+        content = ({} if about is None else {"about": dict(about)}) | self.to_dict()
         with atomic_write(path) as file:
-            file.write((json.dumps(self.to_dict(), indent=2) + "\n").encode())
+            file.write((json.dumps(content, indent=2) + "\n").encode())
