@@ -113,4 +113,4 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 @pytest.fixture(autouse=True)
 def _fresh_selection(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees what another one selected."""
-    monkeypatch.setattr(backend, "_selected", None)
+    monkeypatch.setattr(backend.selection, "_selected", None)

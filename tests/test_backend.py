@@ -19,8 +19,8 @@ def _clean(monkeypatch):
     """No environment, nothing selected, and whatever a test registers is forgotten."""
     for variable in ("XPNET_BACKEND", "XPNET_DTYPE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(backend, "_LOADERS", dict(backend._LOADERS))
-    monkeypatch.setattr(backend, "_NAMESPACES", dict(backend._NAMESPACES))
+    monkeypatch.setattr(backend.selection, "LOADERS", dict(backend.selection.LOADERS))
+    monkeypatch.setattr(backend.namespaces, "_NAMESPACES", dict(backend.namespaces._NAMESPACES))
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_registered_backend(monkeypatch):
     assert backend.use("mine:left:2").name == "mine:left:2"
     assert asked == [None, "left:2"]
     assert isinstance(backend.asarray([1, 2.5]), np.ndarray)
-    monkeypatch.setattr(backend, "_selected", None)
+    monkeypatch.setattr(backend.selection, "_selected", None)
     monkeypatch.setenv("XPNET_BACKEND", "mine")
     assert backend.get().name == "mine"
     with pytest.raises(BackendUnavailableError, match="choose from auto, numpy, cupy, torch, array_api_strict, mine"):
@@ -237,7 +237,7 @@ def test_a_registered_backend(monkeypatch):
 def test_a_wrapper_does_not_change_whose_arrays_are_whose(monkeypatch):
     """Even where nobody has met an array of the library before."""
     strict = pytest.importorskip("array_api_strict")
-    monkeypatch.setattr(backend, "_NAMESPACES", {})
+    monkeypatch.setattr(backend.namespaces, "_NAMESPACES", {})
     backend.register("mine", lambda device: (wrapper_namespace(strict), None))
     with backend.using("mine"):
         assert backend.array_namespace(backend.asarray([1.0])) is strict

@@ -234,7 +234,7 @@ def test_is_on_host_by_what_a_device_calls_itself(monkeypatch):
         ("<CUDA Device 0>", False),
         (types.SimpleNamespace(type="cpu"), True),
     ):
-        monkeypatch.setattr(backend, "device_of", lambda x, device=device: device)
+        monkeypatch.setattr(backend.namespaces, "device_of", lambda x, device=device: device)
         assert backend.is_on_host(object()) is expected
 
 

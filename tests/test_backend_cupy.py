@@ -20,8 +20,8 @@ def _clean(monkeypatch):
     """No environment, nothing selected, and whatever a test registers is forgotten."""
     for variable in ("XPNET_BACKEND", "XPNET_DTYPE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(backend, "_LOADERS", dict(backend._LOADERS))
-    monkeypatch.setattr(backend, "_NAMESPACES", dict(backend._NAMESPACES))
+    monkeypatch.setattr(backend.selection, "LOADERS", dict(backend.selection.LOADERS))
+    monkeypatch.setattr(backend.namespaces, "_NAMESPACES", dict(backend.namespaces._NAMESPACES))
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_auto_is_cupy_with_a_gpu(monkeypatch, caplog):
 def test_an_explicit_name_logs_nothing_and_never_falls_back(monkeypatch, caplog):
     with caplog.at_level(logging.DEBUG, "xpnet"):
         backend.use("numpy")
-        monkeypatch.setattr(backend, "_selected", None)
+        monkeypatch.setattr(backend.selection, "_selected", None)
         monkeypatch.setenv("XPNET_BACKEND", "cupy")
         for _ in range(2):  # nor the second time
             with pytest.raises(BackendUnavailableError, match="CuPy is not installed"):

@@ -1,0 +1,166 @@
+"""Which library, device and float type an array belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from xpnet.errors import ArrayMismatchError, BackendUnavailableError, DTypeError
+
+__all__ = [
+    "DTYPES",
+    "Array",
+    "array_namespace",
+    "device_of",
+    "dtype_by_name",
+    "dtype_name",
+    "has_writable_views",
+    "is_half",
+    "is_on_host",
+    "remember_namespace",
+    "wide_dtype",
+]
+
+Array = Any  # the standard defines no common base class
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+_NAMESPACES: dict[type, Any] = {}  # array type -> namespace: a dict look-up where compat takes a microsecond
+
+
+def array_namespace(x: Array, *others: Array) -> Any:
+    """Return the array API namespace that all the given arrays belong to.
+
+    Parameters
+    ----------
+    x, *others : array
+        None among `others` is skipped, so that optional arguments can be passed as they are.
+
+    Raises
+    ------
+    DTypeError
+        If something is no array of a known library.
+    ArrayMismatchError
+        If the arrays come from different libraries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.backend import array_namespace
+    >>> array_namespace(np.ones(3)).__name__
+    'array_api_compat.numpy'
+    """
+    xp = _NAMESPACES.get(type(x)) or _find_namespace(x)
+    for other in others:
+        if other is None or type(other) is type(x):
+            continue
+        if (_NAMESPACES.get(type(other)) or _find_namespace(other)) is not xp:
+            raise ArrayMismatchError(
+                "array_namespace",
+                f"arrays of two libraries in one call: {_library(x)} and {_library(other)}; "
+                "move one with xpnet.backend.asarray or xpnet.backend.to_numpy",
+            )
+    return xp
+
+
+def _find_namespace(x: Any) -> Any:
+    try:
+        xp = array_api_compat.array_namespace(x)
+    except TypeError as error:
+        raise DTypeError(
+            "array_namespace",
+            f"expected an array, got {type(x).__name__} ({str(x)[:40]}); make one with xpnet.backend.asarray",
+        ) from error
+    _NAMESPACES[type(x)] = xp
+    return xp
+
+
+def remember_namespace(xp: Any) -> None:
+    """Let arrays that no one else knows belong to `xp`; those of a known library keep their namespace."""
+    sample = xp.empty(0)
+    if type(sample) not in _NAMESPACES:
+        try:
+            _find_namespace(sample)
+        except DTypeError:
+            _NAMESPACES[type(sample)] = xp
+
+
+def _library(x: Any) -> str:
+    return type(x).__module__.partition(".")[0]
+
+
+def device_of(x: Array) -> Any:
+    """Return the device that holds the array (``"cpu"`` for NumPy), to pass as ``device=``."""
+    return "cpu" if isinstance(x, np.ndarray) else array_api_compat.device(x)
+
+
+def is_on_host(x: Array) -> bool:
+    """Tell whether reading a value of the array costs no wait for a device.
+
+    Checks of values (labels in range, a loss that is finite) run where this holds; on a GPU they
+    would stall the queue of kernels, so there a bad value turns into NaN, which the trainer
+    reports when it reads the loss.
+    """
+    if isinstance(x, np.ndarray):
+        return True
+    device = device_of(x)
+    return "cpu" in str(getattr(device, "type", device)).lower()  # "cpu", "array_api_strict.Device('CPU_DEVICE')"
+
+
+def dtype_by_name(xp: Any, name: str) -> Any:
+    """Return the float type called `name` in a namespace.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the name is none of float32, float64, float16, bfloat16, or the library lacks that type.
+    """
+    if name not in DTYPES:
+        raise BackendUnavailableError(f"unknown float type {name!r}; XPNET_DTYPE is one of {', '.join(DTYPES)}")
+    dtype = getattr(xp, name, None)
+    if dtype is None:
+        library = xp.__name__.rpartition(".")[2]
+        raise BackendUnavailableError(f"{library} has no {name}; use XPNET_DTYPE=float32, or a backend that has it")
+    return dtype
+
+
+def is_half(xp: Any, dtype: Any) -> bool:
+    """Tell whether a dtype is float16 or bfloat16."""
+    # a missing type must not be compared as None: NumPy's float64 equals None
+    return any(dtype == getattr(xp, name) for name in ("float16", "bfloat16") if hasattr(xp, name))
+
+
+def wide_dtype(xp: Any, dtype: Any) -> Any:
+    """Return the type to sum in: float32 for the half types, `dtype` itself otherwise."""
+    return xp.float32 if is_half(xp, dtype) else dtype
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a float type of any library: ``"float32"`` for ``torch.float32``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.backend import dtype_name
+    >>> dtype_name(np.ones(1).dtype)
+    'float64'
+    """
+    return getattr(dtype, "__name__", str(dtype)).rpartition(".")[2]
+
+
+_WRITABLE_VIEWS: dict[Any, bool] = {}
+
+
+def has_writable_views(xp: Any) -> bool:
+    """Tell whether writing to a reshaped slice of an array changes that array (one probe per library)."""
+    if xp not in _WRITABLE_VIEWS:
+        try:
+            whole = xp.zeros(4, dtype=xp.float32)
+            part = xp.reshape(whole[1:3], (2, 1))
+            part[...] = 1.0
+            _WRITABLE_VIEWS[xp] = float(xp.sum(whole)) == 2.0
+        except TypeError:  # immutable arrays
+            _WRITABLE_VIEWS[xp] = False
+    return _WRITABLE_VIEWS[xp]
