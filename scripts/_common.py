@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,7 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
     print(f"weights  {save_weights(model, args.out / 'weights.safetensors')}")
     about = {
         "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": _commit(),
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
         "data": f"{data.name}, {len(data.x_train)} training and {len(data.x_test)} test images",
@@ -123,3 +125,12 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
         plot_history(history, title=f"{type(model).__name__} on {data.name}").savefig(args.out / "curves.png", dpi=120)
         print(f"curves   {args.out / 'curves.png'}")
     return INTERRUPTED if history.interrupted else 0
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this script belongs to, marked if files differ; None outside of one."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
