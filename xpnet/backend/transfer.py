@@ -100,7 +100,10 @@ def to_numpy(x: Array) -> np.ndarray:
         x = x.detach().cpu()
         return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
     if array_api_compat.is_array_api_obj(x) and not isinstance(x, np.generic):
-        return np.from_dlpack(x)
+        try:
+            return np.from_dlpack(x)
+        except BufferError:  # NumPy 2.0 exports no read-only memory, such as that of a broadcast array
+            return np.from_dlpack(array_namespace(x).asarray(x, copy=True))
     return np.asarray(x)
 
 
