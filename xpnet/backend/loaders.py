@@ -88,7 +88,8 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
 def _set_deterministic(on: bool) -> None:
     """Tell torch, where it is loaded, to keep to operations that give the same bits in every run.
 
-    The other libraries need no telling: nothing in xpnet scatters or adds in an order left to chance.
+    Nothing in xpnet scatters or adds in an order left to chance, so NumPy needs no telling. CuPy has no such
+    switch, and whether its reductions repeat to the bit has not been verified here.
     """
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from xpnet.training.history import Epoch
 
 __all__ = ["ProgressBar", "epoch_line"]
 
+LOOK = "{desc} |{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 INTERVAL = 0.25  # seconds between two readings of loss and accuracy: each waits for the device
 
 
@@ -25,7 +27,9 @@ class ProgressBar:
                 from tqdm import tqdm
             except ModuleNotFoundError:
                 return
-            self._bar = tqdm(total=batches, desc=description, unit="batch", leave=False, dynamic_ncols=True)
+            # sizes given, because tqdm shows nothing where a terminal says it is 0 wide (docker, pty)
+            columns, rows = shutil.get_terminal_size()
+            self._bar = tqdm(total=batches, desc=description, leave=False, ncols=columns, nrows=rows, bar_format=LOOK)
 
     def due(self) -> bool:
         """Whether it is time to read the numbers and show them."""
@@ -44,7 +48,7 @@ class ProgressBar:
         if accuracy is not None:
             parts.append(f"accuracy {accuracy:.4f}")
         parts.append(f"{samples / max(now - self._start, 1e-9):,.0f} images/s")
-        self._bar.set_postfix_str(", ".join(parts))
+        self._bar.set_postfix_str("  ".join(parts))
 
     def __enter__(self) -> ProgressBar:
         return self
