@@ -20,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--upscale", type=int, default=1, help="enlarge the 8x8 digits so many times (%(default)s)")
     add_arguments(parser, epochs=20, batch_size=100, optimizer="adam", lr=0.001, out="runs/train")
     args = parser.parse_args(argv)
+    if args.upscale != 1 and args.data != "digits":
+        parser.error("--upscale is for --data digits")
 
     def load() -> data.Dataset:
         options = {"upscale": args.upscale} if args.data == "digits" else {}

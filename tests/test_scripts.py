@@ -75,6 +75,13 @@ def test_any_model_trains_from_one_script(tmp_path: Path) -> None:
     unknown = run(tmp_path, "train.py", "--model", "lenet5", "--data", "digits")
     assert unknown.returncode == 2
     assert "invalid choice: 'lenet5'" in unknown.stderr
+    idle = run(tmp_path, "train.py", "--model", "lenet", "--data", "mnist", "--upscale", "2")
+    assert idle.returncode == 2
+    assert "--upscale is for --data digits" in idle.stderr
+    small = run(tmp_path, "train.py", "--model", "alexnet", "--data", "digits", "--limit", "8")
+    assert small.returncode == 1
+    assert 'layer "' in small.stderr
+    assert "Traceback" not in small.stderr
 
 
 def test_digits_reach_the_accuracy_of_the_recipe(tmp_path: Path) -> None:

@@ -78,11 +78,13 @@ def test_one_segment_per_float_type(xp, rng):
     assert not _flat([p.grad for p in model.parameters()]).any()
 
 
-def test_decay_mask(xp):
+def test_one_value_for_each_parameter(xp):
     model = _model()
     (segment,) = model.store.segments
     expected = np.concatenate([np.full(p.size, p.name.endswith("W")) for p in model.parameters()])
-    assert np.array_equal(xp.to_numpy(segment.decay_mask), expected.astype(np.float32))
+    assert np.array_equal(
+        xp.to_numpy(segment.per_element([p.decay for p in segment.parameters])), expected.astype(np.float32)
+    )
 
 
 def test_model_that_becomes_part_of_a_larger_one(xp, rng):

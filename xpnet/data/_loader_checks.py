@@ -63,8 +63,7 @@ def checked_scale(scale: Any, dtype: np.dtype[Any]) -> tuple[float, float] | Non
 
 def dtype_name(dtype: Any) -> str:
     """Name of a float type given as its name or as the type object of any library."""
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
-    name = name.rpartition(".")[2]
+    name = dtype if isinstance(dtype, str) else backend.dtype_name(dtype)
     if name not in backend.DTYPES:
         raise ValueError(f"Loader: dtype is {dtype!r}; choose from {', '.join(backend.DTYPES)}, or None")
     return name

@@ -96,7 +96,8 @@ def batch_norm_forward(
     if train and math.prod(x.shape) == x.shape[1]:
         raise ShapeError(
             "batch_norm",
-            f"one value per channel has no variance (x.shape={tuple(x.shape)}); train with a larger batch",
+            f"one value per channel has no variance (x.shape={tuple(x.shape)}); train with a larger batch, "
+            "or leave out a last batch of one sample with Loader(..., drop_last=True)",
         )
     mean, var = (None, None) if train else (running_mean, running_var)
     y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps)

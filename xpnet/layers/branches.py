@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnet.backend import Array, array_namespace
 from xpnet.errors import ArgumentError, OperationError, ShapeError
-from xpnet.layers.activation import Activation
+from xpnet.layers.activation import Identity
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.containers import backward_child, drop_all, forward_child, indented, named_children
 from xpnet.layers.data_format import check_data_format
@@ -266,7 +266,7 @@ class Residual(Add):
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
                 raise ArgumentError("Residual", f"{name} must be a layer, got {layer!r}")
-        self.body, self.shortcut = body, Activation("identity") if shortcut is None else shortcut
+        self.body, self.shortcut = body, Identity() if shortcut is None else shortcut
         super().__init__({"body": self.body, "shortcut": self.shortcut})
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:

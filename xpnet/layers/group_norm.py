@@ -49,10 +49,10 @@ class _SampleNorm(Layer):
         return 1
 
     def _run(self, x: Array, gamma: Array | None, beta: Array | None) -> tuple[Array, Any]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.operation} must define _run(x, gamma, beta) -> (y, ctx)")
 
     def _gradients(self, dy: Array, ctx: Any) -> tuple[Array, Array | None, Array | None]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.operation} must define _gradients(dy, ctx) -> (dx, dgamma, dbeta)")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the input."""

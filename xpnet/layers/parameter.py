@@ -117,14 +117,6 @@ class Segment:
 
     def __init__(self, data: Array, grad: Array, parameters: list[Parameter]) -> None:
         self.data, self.grad, self.parameters = data, grad, parameters
-        self._decay_mask: Array | None = None
-
-    @property
-    def decay_mask(self) -> Array:
-        """1 where weight decay applies, else 0; the shape and type of `data`."""
-        if self._decay_mask is None:
-            self._decay_mask = self.per_element([float(p.decay) for p in self.parameters])
-        return self._decay_mask
 
     def parts(self) -> list[Any]:
         """Return the index of each parameter in `data`."""
