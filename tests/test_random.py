@@ -81,7 +81,10 @@ def test_masks_of_other_seeds_streams_and_steps_are_independent():
 
 
 def test_generator_is_reproducible_and_streams_differ():
-    draws = {arguments: generator(*arguments).integers(0, 2**63) for arguments in ((0,), (0, 1), (0, 2), (1,), (1, 1))}
+    draws = {
+        arguments: generator(*arguments).integers(0, 2**63)
+        for arguments in ((0,), (0, 1), (0, 2), (1,), (1, 1), (0, 0, 0), (0, 0, 1), (0, 1, 0))
+    }
     assert len(set(draws.values())) == len(draws)
     for arguments, drawn in draws.items():
         assert generator(*arguments).integers(0, 2**63) == drawn
@@ -91,6 +94,8 @@ def test_generator_is_reproducible_and_streams_differ():
 def test_generator_is_philox_keyed_by_seed_and_stream():
     """The first raw output of NumPy's Philox is of counter 1."""
     assert generator(7, 9).bit_generator.random_raw(4).tolist() == philox([1, 0, 0, 0], [7, 9])
+    assert generator(7, 9, 5).bit_generator.random_raw(4).tolist() == philox([1, 0, 5, 1], [7, 9])
+    assert generator(7, 0, 2**64 - 1).bit_generator.random_raw(4).tolist() == philox([1, 0, 2**64 - 1, 1], [7, 0])
 
 
 def test_a_generator_passes_through():
@@ -99,9 +104,12 @@ def test_a_generator_passes_through():
     assert generator(given, 3) is given
 
 
-@pytest.mark.parametrize("arguments", [(-1,), (2**64,), (1.5,), ("1",), (None,), (0, -1), (0, 1.0), (0, 1, 2)])
+@pytest.mark.parametrize(
+    "arguments", [(-1,), (2**64,), (1.5,), ("1",), (None,), (0, -1), (0, 1.0), (0, 1, -2), (0, 1, 2, 3)]
+)
 def test_generator_refusals(arguments):
     with pytest.raises(
-        ValueError, match=r"^seed and stream must be integers from 0 to 2\*\*64 - 1, one stream at most; got"
+        ValueError,
+        match=r"^seed and stream must be integers from 0 to 2\*\*64 - 1, at most two numbers of a stream; got",
     ):
         generator(*arguments)

@@ -23,7 +23,8 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     seed : int, 0 <= seed < 2**64, or numpy.random.Generator
         A generator is returned as it is.
     *stream : int
-        Up to one number, for instance an epoch; streams of a seed are independent.
+        Up to two numbers, for instance an epoch and a batch; streams of a seed are independent, and any
+        of them can be had without those before it.
 
     Returns
     -------
@@ -32,7 +33,12 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     Raises
     ------
     ValueError
-        If a number is negative or too large, or there is more than one stream number.
+        If a number is negative or too large, or there are more than two stream numbers.
+
+    Notes
+    -----
+    The key is ``(seed, first number)``, and zero stands for a first number that is not given. The counter
+    starts at 0, with a second number at ``(0, 0, second number, 1)``.
 
     Examples
     --------
@@ -46,12 +52,15 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     """
     if isinstance(seed, np.random.Generator):
         return seed
-    key = (seed, *stream, 0)[:2]
-    if len(stream) > 1 or not all(hasattr(k, "__index__") and 0 <= k < 2**64 for k in key):
+    words = (seed, *stream)
+    if len(words) > 3 or not all(hasattr(word, "__index__") and 0 <= word < 2**64 for word in words):
         raise ValueError(
-            f"seed and stream must be integers from 0 to 2**64 - 1, one stream at most; got {(seed, *stream)}"
+            f"seed and stream must be integers from 0 to 2**64 - 1, at most two numbers of a stream; got {words}"
         )
-    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+    key = np.array((*words, 0)[:2], dtype=np.uint64)
+    # The last word keeps clear of the counters of `keep_mask` and of streams with one number
+    counter = np.array([0, 0, words[2], 1] if len(words) == 3 else [0] * 4, dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def keep_mask(shape: Sequence[int], rate: float, seed: int, stream: int, step: int) -> np.ndarray:

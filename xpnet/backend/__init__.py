@@ -24,6 +24,7 @@ from xpnet.backend.namespaces import (
     wide_dtype,
 )
 from xpnet.backend.selection import Backend, BackendStatus, available, get, register, use, using
+from xpnet.backend.threads import carry
 from xpnet.backend.transfer import asarray, asarray_like, synchronize, to_numpy
 from xpnet.errors import BackendUnavailableError
 
@@ -37,6 +38,7 @@ __all__ = [
     "asarray",
     "asarray_like",
     "available",
+    "carry",
     "device_of",
     "dtype_by_name",
     "dtype_name",

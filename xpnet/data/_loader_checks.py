@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xpnet import backend
+from xpnet.backend import Array
 
 
 def checked_int(name: str, value: Any, low: int, expected: str) -> int:
@@ -69,8 +70,14 @@ def dtype_name(dtype: Any) -> str:
     return name
 
 
-def host_dtype(stored: np.dtype[Any], xp: Any, dtype: Any) -> np.dtype[Any]:
-    """Type in which samples leave the host to become `dtype`: no wider than need be, known to `xp`."""
-    if stored.name in ("float16", "float64") and getattr(xp, stored.name, None) == dtype:
-        return stored.newbyteorder("=")
-    return np.dtype(np.uint8 if stored == np.uint8 else np.float32)
+def checked_augmented(result: Any, size: int, augment: Any) -> tuple[Array, Array]:
+    """Return what `augment` made of a batch of `size` samples, if it is still one."""
+    if isinstance(result, tuple) and len(result) == 2:
+        x, t = result
+        if all(len(getattr(part, "shape", ())) > 0 and part.shape[0] == size for part in result):
+            return x, t
+    found = [getattr(part, "shape", type(part).__name__) for part in result] if isinstance(result, tuple) else result
+    raise ValueError(
+        f"Loader: augment {augment!r} returned {str(found)[:80]} for a batch of {size} samples; "
+        "return (x, t) with as many samples in both"
+    )

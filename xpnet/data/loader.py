@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xpnet import backend
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array
+from xpnet.data._batches import samples, targets
 from xpnet.data._loader_checks import (
+    checked_augmented,
     checked_int,
     checked_scale,
     checked_size,
     checked_targets,
     dtype_name,
-    host_dtype,
 )
+from xpnet.data._prefetch import ahead
+from xpnet.random import generator
 
-__all__ = ["Loader"]
+__all__ = ["Augment", "Loader"]
 
-_BLOCK = 32  # rows gathered at a time, so that they stay in the first-level cache while transposed
+#: ``x, t = augment(x, t, rng)``
+Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 
 
 class Loader:
@@ -51,6 +56,14 @@ class Loader:
         ``scale=dataset.scale``.
     dtype : str or dtype, optional
         Float type of the batches, such as ``"float32"``; by default that of the selected backend.
+    augment : callable, optional
+        ``x, t = augment(x, t, rng)`` is given each batch on the device, scaled and in its float type,
+        and returns what takes its place, with as many samples; `x` and `t` are its own to change.
+        `rng` is a `numpy.random.Generator` that depends on `seed`, the epoch and the number of the
+        batch alone.
+    prefetch : int, default 2
+        Batches that a thread prepares ahead; 0 prepares each in the calling thread when it is asked
+        for. The batches are the same.
 
     Attributes
     ----------
@@ -77,8 +90,12 @@ class Loader:
     Notes
     -----
     Integers stay integers until they are on the backend's device: that is a quarter of the bytes to
-    transpose and to send. Epoch e of a loader is
-    ``np.random.Generator(np.random.Philox(key=[seed, e])).permutation(N)``.
+    transpose and to send. The order of epoch e is ``generator(seed, e).permutation(N)``, and `augment`
+    is given ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again.
+
+    The thread that prepares batches works with the selection of backend, the device and the stream of
+    the thread that began the pass. It ends with the pass, however that ends; an exception in it
+    (of `augment`, say) is raised where the batch is asked for.
 
     Examples
     --------
@@ -105,6 +122,8 @@ class Loader:
         drop_last: bool = False,
         scale: tuple[float, float] | None = None,
         dtype: Any = None,
+        augment: Augment | None = None,
+        prefetch: int = 2,
     ) -> None:
         # Contiguous, since gathering rows out of any other array would copy all of it every time.
         self._x = np.ascontiguousarray(backend.to_numpy(x))
@@ -116,7 +135,11 @@ class Loader:
         self.shuffle = bool(shuffle)
         self.seed = checked_int("seed", seed, 0, "0 to 2**64 - 1")
         self.drop_last = bool(drop_last)
+        self.augment = augment
+        self.prefetch = checked_int("prefetch", prefetch, 0, "0 or more")
         self.epoch = 0
+        if augment is not None and not callable(augment):
+            raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
         if self.drop_last and self.batch_size > self._size:
             raise ValueError(
                 f"Loader: batch_size={self.batch_size} and drop_last=True leave nothing of {self._size} "
@@ -140,63 +163,77 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         """Give the batches of epoch `epoch`, and count it when the pass ends or is abandoned."""
+        return self.iterate()
+
+    def iterate(self, start: int = 0) -> Iterator[tuple[Array, Array]]:
+        """Give the batches of epoch `epoch` from batch number `start` on, as a whole pass would.
+
+        Parameters
+        ----------
+        start : int, default 0
+            How many batches to leave out, less than ``len(loader)``: to resume in mid-epoch, as many
+            as were seen.
+
+        Returns
+        -------
+        iterator of (x, t)
+            Closing it, or dropping it, ends the thread that prepares batches.
+
+        Raises
+        ------
+        ValueError
+            If `start` is negative or there is no such batch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from xpnet.data import Loader
+        >>> loader = Loader(np.zeros((10, 2), dtype=np.uint8), np.arange(10), batch_size=4, shuffle=False)
+        >>> [t.tolist() for x, t in loader.iterate(start=1)]
+        [[4, 5, 6, 7], [8, 9]]
+        """
+        start = checked_int("start", start, 0, f"the number of a batch, 0 to {len(self) - 1}")
+        if start >= len(self):
+            raise ValueError(
+                f"Loader: start is {start}, but an epoch has {len(self)} batches, 0 to {len(self) - 1}; "
+                "set epoch to begin another"
+            )
+        return self._pass(start)
+
+    def _pass(self, start: int) -> Iterator[tuple[Array, Array]]:
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")
-        order = self._order(epoch)
-        chosen = backend.get()  # for the whole pass: backend.asarray would ask again for every batch
-        dtype = chosen.dtype if self._dtype is None else backend.dtype_by_name(chosen.xp, self._dtype)
+        # All that a batch depends on is settled here, so that a thread makes the same ones
+        context = contextvars.copy_context()
+        make = functools.partial(context.run, self._maker(epoch))
+        numbers = range(start, len(self))
         try:
-            for start in range(0, self.samples, self.batch_size):
-                rows = order[start : start + self.batch_size]
-                yield self._batch(rows, chosen, dtype), self._targets(rows, chosen, dtype)
+            if self.prefetch == 0 or len(numbers) == 1:
+                for number in numbers:
+                    yield make(number)
+            else:
+                yield from ahead(make, numbers, self.prefetch)
         finally:
             if self.epoch == epoch:  # else it was set during the pass, and that stands
                 self.epoch = epoch + 1
 
-    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        if not self.shuffle:
-            return np.arange(self._size)
-        key = np.array([self.seed, epoch], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key)).permutation(self._size)
+    def _maker(self, epoch: int) -> Callable[[int], tuple[Array, Array]]:
+        """Return the function that makes the batches of an epoch by their numbers."""
+        order = generator(self.seed, epoch).permutation(self._size) if self.shuffle else np.arange(self._size)
+        size, last, seed, augment = self.batch_size, self.samples, self.seed, self.augment
+        chosen = backend.get()  # for the whole pass
+        dtype = chosen.dtype if self._dtype is None else backend.dtype_by_name(chosen.xp, self._dtype)
+        on_device = backend.carry(chosen)
 
-    def _batch(self, rows: npt.NDArray[np.int64], chosen: Backend, dtype: Any) -> Array:
-        xp = chosen.xp
-        on_host = self._gather(rows, host_dtype(self._x.dtype, xp, dtype))
-        x = self._to_float(xp.asarray(on_host, device=chosen.device), xp, dtype)
-        if self._x.ndim < 3:
-            return x
-        shape = self._x.shape[1:]
-        return xp.permute_dims(xp.reshape(x, (*shape, rows.size)), (len(shape), *range(len(shape))))
+        def make(number: int) -> tuple[Array, Array]:
+            rows = order[number * size : min((number + 1) * size, last)]
+            with on_device():
+                x = samples(self._x, rows, self._scale, chosen, dtype)
+                t = targets(self._t, rows, chosen, dtype)
+                if augment is None:
+                    return x, t
+                return checked_augmented(augment(x, t, generator(seed, epoch, number)), len(rows), augment)
 
-    def _gather(self, rows: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Copy rows to (n, ...), or to (elements of a sample, n) where there are two axes or more."""
-        if self._x.ndim < 3:
-            return np.take(self._x, rows, axis=0).astype(dtype, copy=False)
-        out = np.empty((self._x[0].size, rows.size), dtype=dtype)
-        for start in range(0, rows.size, _BLOCK):
-            block = np.take(self._x, rows[start : start + _BLOCK], axis=0)
-            out[:, start : start + _BLOCK] = block.reshape(len(block), -1).T
-        return out
-
-    def _to_float(self, x: Array, xp: Any, dtype: Any) -> Array:
-        if self._scale is None and self._x.dtype.kind == "f":
-            return xp.astype(x, dtype, copy=False)
-        y = xp.astype(x, xp.float32)  # a copy: in place is allowed
-        if self._scale is None:
-            # An array as divisor: by a number, torch multiplies with the reciprocal on a GPU, which
-            # differs in the last bit from what the other backends give.
-            y /= xp.full((1,), 255.0, dtype=xp.float32, device=backend.device_of(y))
-        else:
-            y *= self._scale[0]
-            y += self._scale[1]
-        return xp.astype(y, dtype, copy=False)
-
-    def _targets(self, rows: npt.NDArray[np.int64], chosen: Backend, dtype: Any) -> Array:
-        xp = chosen.xp
-        t = np.take(self._t, rows, axis=0)
-        if t.ndim == 1:
-            return xp.asarray(t, device=chosen.device)
-        on_host = t.astype(host_dtype(t.dtype, xp, dtype), copy=False)
-        return xp.astype(xp.asarray(on_host, device=chosen.device), dtype, copy=False)
+        return make
 
     def __repr__(self) -> str:
         return (
