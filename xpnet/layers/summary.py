@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import backend
+from xpnet.text import table
 
 if TYPE_CHECKING:
     from xpnet.layers.base import Layer
@@ -70,15 +71,10 @@ class Summary:
             for r in self.rows
         ]
         total = ("total", "", "", f"{self.parameters:,}", f"{self.kept_bytes:,}", f"{self.multiply_adds:,}")
-        widths = [max(len(line[i]) for line in (header, *lines, total)) for i in range(len(header))]
-
-        def fmt(line: tuple[str, ...]) -> str:
-            cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-            return "  ".join(cells).rstrip()
-
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        head, *body = table([header, *lines, total], left=(0, 1, 2)).splitlines()
+        rule = "-" * max(map(len, (head, *body)))
         title = f"{self.name} on input {self.input_shape}; bytes and multiply-adds are per sample"
-        return "\n".join([title, rule, fmt(header), rule, *map(fmt, lines), rule, fmt(total)])
+        return "\n".join([title, rule, head, rule, *body[:-1], rule, body[-1]])
 
     __repr__ = __str__
 
