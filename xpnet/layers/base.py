@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from xpnet import backend, config
 from xpnet.backend import Array
@@ -38,6 +38,8 @@ class Layer:
 
     ``layer(x)`` and ``layer.predict(x)`` are inference: ``forward(x, train=False)``.
     """
+
+    random_names: ClassVar[tuple[str, ...]] = ()  # attributes, whole numbers, that the next random mask follows from
 
     def __init__(self) -> None:
         self.input_shape: Shape | None = None  # without the batch; set by build
@@ -348,6 +350,20 @@ class Layer:
         """
         self._require_built("load_state_dict")
         state.load_state(self, arrays)
+
+    def random_state(self) -> dict[str, int]:
+        """Return what the next random masks of all layers follow from: seeds and counts, by path."""
+        return state.copy_random_state(self)
+
+    def load_random_state(self, numbers: Mapping[str, int]) -> None:
+        """Take over what `random_state` returned, so that the same masks follow.
+
+        Raises
+        ------
+        WeightsError
+            If it belongs to another model; nothing is changed.
+        """
+        state.load_random_state(self, numbers)
 
     def to(self, name: str, *, dtype: str | None = None) -> Layer:
         """Move parameters and buffers to another backend, device or float type.

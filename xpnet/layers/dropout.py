@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
@@ -46,6 +46,8 @@ class Dropout(Layer):
     >>> Dropout(0.5)(np.ones((1, 4)))  # inference
     array([[1., 1., 1., 1.]])
     """
+
+    random_names: ClassVar[tuple[str, ...]] = ("seed", "step")
 
     def __init__(self, rate: float = 0.5) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from xpnet.errors import WeightsError
 if TYPE_CHECKING:
     from xpnet.layers.base import Layer
 
-__all__ = ["copy_state", "load_state", "move"]
+__all__ = ["copy_random_state", "copy_state", "load_random_state", "load_state", "move"]
 
 UNCHANGED = "The model has not been changed."
 
@@ -36,6 +36,26 @@ def load_state(model: Layer, arrays: Mapping[str, Any]) -> None:
         p.data[...] = checked[path]
     for path, layer, name in model.named_buffers():
         setattr(layer, name, checked[path])
+
+
+def copy_random_state(model: Layer) -> dict[str, int]:
+    """Return the numbers that the next random masks follow from, by path."""
+    return {
+        (f"{path}.{name}" if path else name): getattr(layer, name)
+        for path, layer in model.named_layers()
+        for name in layer.random_names
+    }
+
+
+def load_random_state(model: Layer, numbers: Mapping[str, int]) -> None:
+    """Take over what `copy_random_state` returned."""
+    _check_names(set(copy_random_state(model)), set(numbers))
+    for path, number in numbers.items():
+        if type(number) is not int or not 0 <= number < 2**64:
+            raise WeightsError(f"{path} must be a whole number from 0 to 2**64 - 1, got {number!r}. {UNCHANGED}")
+    for path, layer in model.named_layers():
+        for name in layer.random_names:
+            setattr(layer, name, numbers[f"{path}.{name}" if path else name])
 
 
 def _check_names(expected: set[str], given: set[str]) -> None:

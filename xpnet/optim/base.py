@@ -238,12 +238,15 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the state: ``step``, ``lr`` and, once there was an update, arrays by name.
 
-        Arrays are named ``"<state>.<segment>"``, segments being the model's flat buffers.
+        Arrays are named ``"<state>.<parameter>"``, such as ``"m.features.0.W"``, and shaped like the parameter.
         """
         state: dict[str, Any] = {"step": self.step, "lr": self.lr}
-        for i, arrays in enumerate(self._state):
-            for name, a in arrays.items():
-                state[f"{name}.{i}"] = backend.array_namespace(a).asarray(a, copy=True)
+        if self._store is not None:
+            for segment, arrays in zip(self._store.segments, self._state, strict=True):
+                for name, a in arrays.items():
+                    xp = backend.array_namespace(a)
+                    for part, p in zip(segment.parts(), segment.parameters, strict=True):
+                        state[f"{name}.{p.name}"] = xp.reshape(xp.asarray(a[part], copy=True), p.shape)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], model: Layer) -> None:
@@ -266,27 +269,33 @@ class Optimizer:
                 "give what state_dict() of an optimizer returned"
             )
         own = self._find_groups(store)
-        arrays = []
+        arrays: list[dict[str, Array]] = []
         if int(state["step"]) > 0:
-            names = {f"{name}.{i}" for i in range(len(store.segments)) for name in self._state_names()}
+            names = {f"{name}.{p.name}" for p in store.parameters for name in self._state_names()}
             given = set(state) - {"step", "lr"}
             if names != given:
                 raise WeightsError(
-                    f"{type(self).__name__}: the state holds {sorted(given)} but {sorted(names)} is expected; "
-                    "it was saved by another kind of optimizer or for another model"
+                    f"{type(self).__name__}: the state lacks {_some(names - given)} and has {_some(given - names)} "
+                    "too many; it was saved by another kind of optimizer or for another model"
                 )
-            for i, segment in enumerate(store.segments):
-                arrays.append({n: self._take(n, i, state[f"{n}.{i}"], segment.data) for n in self._state_names()})
+            arrays = [{n: self._take(n, segment, state) for n in self._state_names()} for segment in store.segments]
         self._store = store if arrays else None
         self._own, self._factors = own, {}
         self._state, self.step, self.lr = arrays, int(state["step"]), float(state["lr"])
 
-    def _take(self, name: str, i: int, value: Any, like: Array) -> Array:
-        if tuple(value.shape) != tuple(like.shape):
-            raise WeightsError(
-                f"{type(self).__name__}: {name}.{i} has {tuple(value.shape)} values but the model {tuple(like.shape)}"
-            )
-        return backend.asarray_like(value, like)
+    def _take(self, name: str, segment: Segment, state: Mapping[str, Any]) -> Array:
+        """Return one kind of state for a segment, gathered from the arrays of its parameters."""
+        flat = _zeros_like(segment.data)
+        for part, p in zip(segment.parts(), segment.parameters, strict=True):
+            value = state[f"{name}.{p.name}"]
+            if tuple(value.shape) != tuple(p.shape):
+                raise WeightsError(
+                    f"{type(self).__name__}: {name}.{p.name} has shape {tuple(value.shape)} but {p.name} "
+                    f"has {tuple(p.shape)}; the state was saved for another model"
+                )
+            xp = backend.array_namespace(flat)
+            flat[part] = xp.reshape(backend.asarray_like(value, p.data), tuple(flat[part].shape))
+        return flat
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "step"}
@@ -297,6 +306,10 @@ class Optimizer:
 def _zeros_like(x: Array) -> Array:
     xp = backend.array_namespace(x)
     return xp.zeros(tuple(x.shape), dtype=x.dtype, device=backend.device_of(x))
+
+
+def _some(names: set[str]) -> str:
+    return (", ".join(sorted(names)[:4]) + (", ..." if len(names) > 4 else "")) or "nothing"
 
 
 def layout(store: ParameterStore) -> list[tuple[Any, ...]]:
