@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from xpnet.files import atomic_write
 from xpnet.layers.base import Layer
 from xpnet.optional import require
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["load_weights", "read_arrays", "save_weights", "write_arrays"]
 
 
 def save_weights(model: Layer, path: str | os.PathLike[str]) -> Path:
@@ -55,14 +56,8 @@ def save_weights(model: Layer, path: str | os.PathLike[str]) -> Path:
     >>> bool((model.W.data == Dense(2).build((3,), rng=1).W.data).all())
     True
     """
-    safetensors = require("safetensors.numpy", "saving weights")
-    arrays = {name: np.ascontiguousarray(backend.to_numpy(a)) for name, a in model.state_dict().items()}
     about = {"version": xpnet.__version__, "model": type(model).__name__, "input_shape": model.input_shape}
-    # one entry: safetensors writes several in random order, and equal weights should give equal files
-    metadata = {"xpnet": json.dumps(about)}
-    content = safetensors.save(arrays, metadata=metadata)
-    with atomic_write(path) as file:
-        file.write(content)
+    write_arrays(path, {name: backend.to_numpy(a) for name, a in model.state_dict().items()}, about)
     return Path(path)
 
 
@@ -74,6 +69,7 @@ def load_weights(model: Layer, path: str | os.PathLike[str]) -> None:
     model : Layer
         Built like the one that was saved.
     path : str or path
+        Of `save_weights`, of another program, or a checkpoint (`xpnet.training.save_checkpoint`).
 
     Raises
     ------
@@ -94,21 +90,42 @@ def load_weights(model: Layer, path: str | os.PathLike[str]) -> None:
         ...
     xpnet.errors.WeightsError: missing.safetensors: no such file. The model has not been changed.
     """
+    arrays, about = read_arrays(path)
+    if about is not None and about.get("kind") == "checkpoint":
+        arrays = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
     try:
-        model.load_state_dict(_read(path))
+        model.load_state_dict(arrays)
     except WeightsError as error:
-        if str(error).startswith(f"{path}: "):
-            raise
         raise WeightsError(f"{path}: {error}") from None
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write NumPy arrays and a description (plain values) as a safetensors file, whole or not at all."""
+    safetensors = require("safetensors.numpy", "saving weights")
+    # one entry: safetensors writes several in random order, and equal weights should give equal files
+    metadata = {"xpnet": json.dumps(about)}
+    content = safetensors.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata=metadata)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the arrays of a safetensors file, and xpnet's description of it; None if another program wrote it.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or damaged.
+    """
     safetensors = require("safetensors", "loading weights")
     unchanged = "The model has not been changed."
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            text = (file.metadata() or {}).get("xpnet")
+        about = None if text is None else json.loads(text)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file. {unchanged}") from None
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: no safetensors file, or a damaged one ({error}). {unchanged}") from error
+    return arrays, about if isinstance(about, dict) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, asarray_like, device_of, to_numpy
+from xpnet.backend import Array, array_namespace, asarray_like, device_of, to_numpy
 from xpnet.errors import ArgumentError, StateError
 from xpnet.functional import (
     binary_cross_entropy_backward,
@@ -84,6 +84,25 @@ class Loss:
             raise StateError(type(self).__name__, "backward without a forward; call forward(y, t) first")
         ctx, self._ctx = self._ctx, None
         return self._backward(dy, ctx)
+
+    def weight(self, y: Array, t: Array) -> Array | float:
+        """Return what the mean over the batch has been divided by, up to a factor that is the same for all batches.
+
+        That is the number of samples, or where samples weigh differently or are left out, the sum of their
+        weights: what losses of several batches must be averaged with.
+
+        Parameters
+        ----------
+        y : array
+            Output of the model.
+        t : array
+            Labels or targets.
+
+        Returns
+        -------
+        float or 0-d array
+        """
+        return float(y.shape[0])
 
     def __call__(self, y: Array, t: Array) -> Array:
         """Return the loss without keeping anything."""
@@ -169,6 +188,20 @@ class SoftmaxCrossEntropy(Loss):
 
     def _backward(self, dy: Array | float, ctx: Any) -> Array:
         return softmax_cross_entropy_backward(dy, ctx)
+
+    def weight(self, y: Array, t: Array) -> Array | float:
+        """Return the sum of the class weights of the rows that are not left out; without weights, their number."""
+        if self.class_weights.values is None and self.ignore_index is None:
+            return float(y.shape[0])
+        xp = array_namespace(y)
+        weights = self.class_weights.beside(y)
+        if len(t.shape) == 2:
+            return xp.sum(t * weights)
+        kept = t >= 0 if self.ignore_index is None else t != self.ignore_index
+        if weights is None:
+            return xp.sum(xp.astype(kept, y.dtype))
+        labels = xp.where(kept, xp.astype(t, xp.int64), 0)
+        return xp.sum(xp.where(kept, xp.take(weights, labels), 0.0))
 
 
 class BinaryCrossEntropy(Loss):

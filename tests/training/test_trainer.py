@@ -237,16 +237,18 @@ def test_history_is_saved_as_json(tmp_path) -> None:
                 "lr": 0.1,
                 "seconds": 2.0,
                 "images_per_second": 100.0,
+                "validation_metrics": {},
             }
         ],
         "interrupted": True,
+        "stopped": None,
     }
 
 
 def test_what_else_is_to_be_noted_comes_first(tmp_path) -> None:
     History().save(tmp_path / "history.json", about={"command": "python train.py"})
     content = json.loads((tmp_path / "history.json").read_text())
-    assert content == {"about": {"command": "python train.py"}, "epochs": [], "interrupted": False}
+    assert content == {"about": {"command": "python train.py"}, "epochs": [], "interrupted": False, "stopped": None}
     assert next(iter(content)) == "about"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpnet.files import atomic_write
 
-__all__ = ["Epoch", "History"]
+__all__ = ["Epoch", "History", "value_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Epoch:
     seconds : float
         Of learning, without the validation.
     images_per_second : float
+    validation_metrics : mapping of str to plain values
+        What else the trainer was asked to measure; a confusion matrix as nested lists.
     """
 
     epoch: int
@@ -41,6 +43,7 @@ class Epoch:
     lr: float
     seconds: float
     images_per_second: float
+    validation_metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -53,6 +56,8 @@ class History:
         Whole epochs only.
     interrupted : bool
         Whether Ctrl-C ended the run.
+    stopped : str or None
+        Why a callback ended the run before its time, such as early stopping.
 
     Examples
     --------
@@ -64,10 +69,11 @@ class History:
 
     epochs: list[Epoch] = dataclasses.field(default_factory=list)
     interrupted: bool = False
+    stopped: str | None = None
 
     def __getitem__(self, name: str) -> list[Any]:
-        """Return one quantity over the epochs, such as ``history["validation_accuracy"]``."""
-        return [getattr(epoch, name) for epoch in self.epochs]
+        """Return one quantity over the epochs, such as ``history["validation_accuracy"]`` or ``history["top5"]``."""
+        return [value_of(epoch, name) for epoch in self.epochs]
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -75,6 +81,32 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain Python values."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Any) -> History:
+        """Make a history of what `to_dict` returned; a file may hold anything, so all of it is checked.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, too many, or of the wrong type.
+        """
+        if not isinstance(content, Mapping) or not isinstance(content.get("epochs"), list):
+            raise ValueError("a history must hold a list of epochs")
+        epochs = []
+        for number, entry in enumerate(content["epochs"], 1):
+            if not isinstance(entry, Mapping) or set(entry) != {f.name for f in dataclasses.fields(Epoch)}:
+                raise ValueError(f"epoch {number} of the history does not hold what an epoch holds")
+            for name, value in entry.items():
+                wanted: Any = int if name == "epoch" else Mapping if name == "validation_metrics" else (float, int)
+                optional = name.startswith("validation_") or name == "accuracy"
+                if not (isinstance(value, wanted) or (optional and value is None)) or isinstance(value, bool):
+                    raise ValueError(f"epoch {number} of the history has {name} {value!r}")
+            epochs.append(Epoch(**entry))
+        interrupted, stopped = content.get("interrupted"), content.get("stopped")
+        if not isinstance(interrupted, bool) or not (stopped is None or isinstance(stopped, str)):
+            raise ValueError("a history must say whether it was interrupted or stopped")
+        return cls(epochs, interrupted, stopped)
 
     def save(self, path: str | os.PathLike[str], *, about: Mapping[str, Any] | None = None) -> None:
         """Write everything as JSON; the file appears whole or not at all.
@@ -88,3 +120,14 @@ class History:
         content = ({} if about is None else {"about": dict(about)}) | self.to_dict()
         with atomic_write(path) as file:
             file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def value_of(epoch: Epoch, name: str) -> Any:
+    """Return a quantity of an epoch by its name: an attribute, or one of the metrics."""
+    if name in epoch.validation_metrics:
+        return epoch.validation_metrics[name]
+    try:
+        return getattr(epoch, name)
+    except AttributeError:
+        known = [f.name for f in dataclasses.fields(epoch) if f.name != "validation_metrics"]
+        raise KeyError(f"an epoch has no {name!r}; it has {', '.join([*known, *epoch.validation_metrics])}") from None

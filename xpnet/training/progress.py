@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from xpnet.training.evaluation import Evaluation
 from xpnet.training.history import Epoch
 
 __all__ = ["ProgressBar", "epoch_line"]
@@ -18,10 +19,9 @@ INTERVAL = 0.25  # seconds between two readings of loss and accuracy: each waits
 class ProgressBar:
     """A bar with loss, accuracy and images per second; nothing where stderr is no terminal or tqdm is missing."""
 
-    def __init__(self, description: str, batches: int, *, show: bool) -> None:
+    def __init__(self, description: str, batches: int, *, done: int = 0, show: bool) -> None:
         self._bar: Any = None
         self._next = 0.0
-        self._start = time.perf_counter()
         if show and sys.stderr.isatty():
             try:
                 from tqdm import tqdm
@@ -29,7 +29,8 @@ class ProgressBar:
                 return
             # sizes given, because tqdm shows nothing where a terminal says it is 0 wide (docker, pty)
             columns, rows = shutil.get_terminal_size()
-            self._bar = tqdm(total=batches, desc=description, leave=False, ncols=columns, nrows=rows, bar_format=LOOK)
+            size = {"ncols": columns, "nrows": rows}
+            self._bar = tqdm(total=batches, initial=done, desc=description, leave=False, bar_format=LOOK, **size)
 
     def due(self) -> bool:
         """Whether it is time to read the numbers and show them."""
@@ -40,14 +41,13 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update(1)
 
-    def show(self, loss: float, accuracy: float | None, samples: int) -> None:
+    def show(self, means: Evaluation, images_per_second: float) -> None:
         """Show the means so far."""
-        now = time.perf_counter()
-        self._next = now + INTERVAL
-        parts = [f"loss {loss:.4f}"]
-        if accuracy is not None:
-            parts.append(f"accuracy {accuracy:.4f}")
-        parts.append(f"{samples / max(now - self._start, 1e-9):,.0f} images/s")
+        self._next = time.perf_counter() + INTERVAL
+        parts = [f"loss {means.loss:.4f}"]
+        if means.accuracy is not None:
+            parts.append(f"accuracy {means.accuracy:.4f}")
+        parts.append(f"{images_per_second:,.0f} images/s")
         self._bar.set_postfix_str("  ".join(parts))
 
     def __enter__(self) -> ProgressBar:

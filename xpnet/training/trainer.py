@@ -1,23 +1,30 @@
-"""The training loop: epochs of batches, validation, progress, and a clean end at Ctrl-C."""
+"""The training loop: epochs of batches, validation, progress, callbacks, and a clean end at Ctrl-C."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from xpnet import losses, optim
+from xpnet.backend import Array
 from xpnet.data import Loader
 from xpnet.errors import NonFiniteError
 from xpnet.layers.base import Layer
-from xpnet.losses import Loss, SoftmaxCrossEntropy
+from xpnet.losses import Loss
 from xpnet.optim import Optimizer
 from xpnet.schedules import Schedule, as_schedule
+from xpnet.training.callbacks import Callback, Checkpoint
+from xpnet.training.evaluation import Evaluation, evaluate, named_metrics
 from xpnet.training.history import Epoch, History
 from xpnet.training.interrupt import InterruptGuard
+from xpnet.training.metrics import Metric
+from xpnet.training.position import Position
 from xpnet.training.progress import ProgressBar, epoch_line
-from xpnet.training.step import Evaluation, count_correct, evaluate, forward_backward
+from xpnet.training.step import forward_backward
 
 __all__ = ["Trainer"]
 
@@ -33,6 +40,10 @@ class Trainer:
     optimizer : str or Optimizer, default "adam"
     batch_size : int, default 64
         For data given as arrays.
+    micro_batch : int, optional
+        Go through each batch in pieces of so many samples (gradient accumulation): the gradient of the whole
+        batch in the memory of one piece. Equal to rounding, except that batch normalisation sees each
+        piece alone.
     seed : int, default 0
         Of the order of the samples, and of the weights of a model not built yet.
     schedule : Schedule or function of the epoch, optional
@@ -41,15 +52,24 @@ class Trainer:
         and optimizer restored goes on with the rates too. After each epoch it observes the loss (or
         accuracy), that of the validation if there is any.
 
+    metrics : sequence of str or Metric, optional
+        What else to measure on the validation data, such as ``("top5", "confusion_matrix")``; the results stand
+        in the history under ``validation_metrics``, and ``history["top5"]`` has them too.
+    callbacks : sequence of Callback, optional
+        Called in this order, `Checkpoint` last.
+
     Attributes
     ----------
     history : History
         Of all calls of `fit`.
+    metrics : dict of str to Metric
+    ending : bool
+        Whether the epoch under way is the last of this call of `fit`.
 
     Raises
     ------
     ValueError
-        If a name is unknown.
+        If a name is unknown or micro_batch is below 1.
 
     Examples
     --------
@@ -72,30 +92,43 @@ class Trainer:
         loss: str | Loss = "softmax_cross_entropy",
         optimizer: str | Optimizer = "adam",
         batch_size: int = 64,
+        micro_batch: int | None = None,
         seed: int = 0,
         schedule: Schedule | Callable[[int], float] | None = None,
+        metrics: Sequence[str | Metric] = (),
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"Trainer: micro_batch must be at least 1, got {micro_batch!r}")
         self.model = model
         self.loss = losses.by_name(loss)
         self.optimizer = optim.by_name(optimizer)
         self.batch_size = batch_size
+        self.micro_batch = micro_batch
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
+        self.metrics = named_metrics(metrics)
+        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
+        self.position = Position()
+        self._last = 0
+        self._stop: str | None = None
 
     def fit(
         self,
         train: Any,
         validation: Any = None,
         *,
-        epochs: int = 1,
+        epochs: int | None = None,
+        until: int | None = None,
         validation_samples: int | None = None,
         verbose: bool = True,
     ) -> History:
         """Train for a number of epochs.
 
-        Ctrl-C ends the run after the step under way: the weights are those of the last whole step, and
-        the history says that it was interrupted. A second Ctrl-C raises at once.
+        Ctrl-C ends the run after the step under way: the weights are those of the last whole step, the
+        history says that it was interrupted, and the next call goes on with the rest of that epoch. A second
+        Ctrl-C raises at once.
 
         Parameters
         ----------
@@ -103,8 +136,11 @@ class Trainer:
             Arrays are shuffled anew in each epoch; the last short batch is kept.
         validation : Loader, or (x, t), optional
             Measured after each epoch.
-        epochs : int, default 1
-            How many more.
+        epochs : int, optional
+            How many more; by default 1. An epoch that was broken off counts as one.
+        until : int, optional
+            Instead of `epochs`: the number of the last epoch, counted from the first of the history. A run that
+            is resumed from a checkpoint goes on to the same end.
         validation_samples : int, optional
             Measure on the first so many samples of `validation` only (not for a Loader).
         verbose : bool, default True
@@ -119,48 +155,146 @@ class Trainer:
         OperationError
             If data and model do not fit, or the loss is no longer finite.
         ValueError
-            If epochs is below 1.
+            If epochs or until is below 1, or both are given.
         """
-        if epochs < 1:
-            raise ValueError(f"Trainer.fit: epochs must be at least 1, got {epochs!r}")
+        self._last = self._last_epoch(epochs, until)
         loader = train if isinstance(train, Loader) else self._loader(*train)
         held_out = _first(validation, validation_samples)
         if not self.model.built:
             self.model.build(_sample_shape(train, loader), rng=self.seed)
-        first, last = len(self.history) + 1, len(self.history) + epochs
-        self.history.interrupted = False
+        self.history.interrupted, self.history.stopped, self._stop = False, None, None
+        error: BaseException | None = None
         with InterruptGuard() as interrupt:
-            for number in range(first, last + 1):
-                self._set_rate("epoch", len(self.history))
-                done = self._epoch(loader, f"epoch {number}/{last}", interrupt, verbose)
-                if done is None:
-                    self.history.interrupted = True
-                    break
-                seconds, samples, trained = done
-                measured = self.evaluate(held_out) if held_out is not None else Evaluation(math.nan, None)
-                epoch = Epoch(
-                    number,
-                    trained.loss,
-                    trained.accuracy,
-                    None if held_out is None else measured.loss,
-                    measured.accuracy,
-                    self.optimizer.lr,
-                    seconds,
-                    samples / seconds,
-                )
-                previous = self.history.epochs[-1] if self.history.epochs else None
-                self.history.epochs.append(epoch)
-                self._observe(epoch)
-                if verbose:
-                    print(epoch_line(epoch, last, previous), flush=True)
-                if interrupt.requested:
-                    self.history.interrupted = number < last
-                    break
+            try:
+                self._call("on_fit_begin")
+                while len(self.history) < self._last and self._stop is None and not self.history.interrupted:
+                    self._epoch(loader, held_out, interrupt, verbose)
+                self.history.stopped = self._stop
+            except BaseException as raised:
+                self.position = Position()
+                error = raised
+                raise
+            finally:
+                self._call("on_fit_end", error)
         return self.history
 
-    def evaluate(self, data: Any, *, batch_size: int = 256) -> Evaluation:
-        """Measure the model on ``(x, t)`` or a Loader; see `xpnet.training.evaluate`."""
-        return evaluate(self.model, data, loss=self.loss, batch_size=batch_size)
+    def evaluate(
+        self, data: Any, *, metrics: Sequence[str | Metric] | None = None, batch_size: int = 256
+    ) -> Evaluation:
+        """Measure the model on ``(x, t)`` or a Loader, by default with the trainer's metrics; see `evaluate`."""
+        wanted = list(self.metrics.values()) if metrics is None else metrics
+        return evaluate(self.model, data, loss=self.loss, metrics=wanted, batch_size=batch_size)
+
+    def stop(self, reason: str) -> None:
+        """End the run after the step or epoch under way; for callbacks."""
+        self._stop = reason
+
+    @property
+    def ending(self) -> bool:
+        """Whether `fit` ends with the epoch under way."""
+        return self._stop is not None or len(self.history) >= self._last
+
+    def _last_epoch(self, epochs: int | None, until: int | None) -> int:
+        if epochs is not None and until is not None:
+            raise ValueError(f"Trainer.fit: give epochs ({epochs}) or until ({until}), not both")
+        name, value = ("until", until) if until is not None else ("epochs", 1 if epochs is None else epochs)
+        if value < 1:
+            raise ValueError(f"Trainer.fit: {name} must be at least 1, got {value!r}")
+        return value if name == "until" else len(self.history) + value
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callback in reversed(self.callbacks) if hook == "on_fit_end" else self.callbacks:
+            getattr(callback, hook)(self, *args)
+
+    def _enter(self, phase: str) -> None:
+        for callback in self._watching:
+            callback.on_phase(self, phase)
+
+    @property
+    def _watching(self) -> list[Callback]:
+        return [c for c in self.callbacks if type(c).on_phase is not Callback.on_phase]
+
+    def _epoch(self, loader: Loader, held_out: Any, interrupt: InterruptGuard, verbose: bool) -> None:
+        """Train for one epoch, or what is left of it, measure and record it."""
+        number = len(self.history) + 1
+        self._set_rate("epoch", len(self.history))
+        title = f"epoch {number}/{self._last}"
+        if not self._learn(loader, title, interrupt, verbose):
+            self.history.interrupted = interrupt.requested
+            return
+        seconds, trained = self.position.seconds, self.position.means.read()
+        if not math.isfinite(trained.loss):
+            raise NonFiniteError(
+                "Trainer.fit",
+                f"the loss of {title} is {trained.loss}; lower the learning rate (now {self.optimizer.lr}), "
+                "or check the data for NaN and for labels out of range",
+            )
+        measured = None
+        if held_out is not None:
+            self._enter("validation")
+            measured = self.evaluate(held_out)
+        epoch = Epoch(
+            number,
+            trained.loss,
+            trained.accuracy,
+            None if measured is None else measured.loss,
+            None if measured is None else measured.accuracy,
+            self.optimizer.lr,
+            seconds,
+            self.position.means.samples / seconds,
+            {} if measured is None else {name: _plain(value) for name, value in measured.metrics.items()},
+        )
+        previous = self.history.epochs[-1] if self.history.epochs else None
+        self.history.epochs.append(epoch)
+        self.position = Position(loader=self.position.loader, epoch=loader.epoch)
+        self._observe(epoch)
+        if verbose:
+            print(epoch_line(epoch, self._last, previous), flush=True)
+        self._enter("callbacks")
+        self._call("on_epoch", epoch)
+        self.history.interrupted = interrupt.requested and not self.ending
+
+    def _learn(self, loader: Loader, title: str, interrupt: InterruptGuard, verbose: bool) -> bool:
+        """Take the steps of an epoch that are still to be taken; False if something ended it early."""
+        position = self.position = self.position.at(loader, self.loss)
+        start = time.perf_counter() - position.seconds
+        with ProgressBar(title, len(loader), done=position.batch, show=verbose) as bar:
+            for x, t in self._batches(loader, position.batch):
+                self._step(x, t, position)
+                position.batch += 1
+                position.seconds = time.perf_counter() - start
+                bar.advance()
+                if bar.due():
+                    bar.show(position.means.read(), position.means.samples / position.seconds)
+                if self.callbacks:
+                    self._enter("callbacks")
+                    self._call("on_update")
+                if (interrupt.requested or self._stop is not None) and position.batch < len(loader):
+                    return False
+        position.means.read()  # so that the time is that of the work and not of sending it
+        position.seconds = time.perf_counter() - start
+        return True
+
+    def _batches(self, loader: Loader, start: int) -> Iterator[tuple[Array, Array]]:
+        """Yield the batches from number `start` on, saying when one is waited for."""
+        if start == len(loader):  # resumed between the last step of an epoch and its end
+            loader.epoch += 1
+            return
+        batches = loader.iterate(start)
+        while True:
+            self._enter("data")
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
+
+    def _step(self, x: Array, t: Array, position: Position) -> None:
+        value, y = forward_backward(self.model, self.loss, x, t, micro_batch=self.micro_batch, enter=self._enter)
+        self._enter("update")
+        self._set_rate("update", self.optimizer.step)
+        self.optimizer.update(self.model)
+        position.means.add(value, y, t)
 
     def _set_rate(self, every: str, position: int) -> None:
         if self.schedule is not None and self.schedule.every == every:
@@ -181,43 +315,6 @@ class Trainer:
         loader.epoch = len(self.history)
         return loader
 
-    def _epoch(
-        self, loader: Loader, title: str, interrupt: InterruptGuard, verbose: bool
-    ) -> tuple[float, int, Evaluation] | None:
-        """Train for one epoch: seconds, samples and means; None if it was interrupted."""
-        classifies = isinstance(self.loss, SoftmaxCrossEntropy)
-        total: Any = 0.0  # stay on the device until somebody looks
-        correct: Any = 0
-        samples = 0
-
-        def means() -> Evaluation:
-            return Evaluation(float(total) / samples, int(correct) / samples if classifies else None)
-
-        start = time.perf_counter()
-        with ProgressBar(title, len(loader), show=verbose) as bar:
-            for x, t in loader:
-                value, y = forward_backward(self.model, self.loss, x, t)
-                self._set_rate("update", self.optimizer.step)
-                self.optimizer.update(self.model)
-                total = total + value * x.shape[0]
-                if classifies:
-                    correct = correct + count_correct(y, t)
-                samples += x.shape[0]
-                bar.advance()
-                if bar.due():
-                    bar.show(*means(), samples)
-                if interrupt.requested and samples < loader.samples:
-                    return None
-        result = means()
-        seconds = time.perf_counter() - start
-        if not math.isfinite(result.loss):
-            raise NonFiniteError(
-                "Trainer.fit",
-                f"the loss of {title} is {result.loss}; lower the learning rate (now {self.optimizer.lr}), "
-                "or check the data for NaN and for labels out of range",
-            )
-        return seconds, samples, result
-
 
 def _first(data: Any, samples: int | None) -> Any:
     if data is None or isinstance(data, Loader) or samples is None:
@@ -228,3 +325,8 @@ def _first(data: Any, samples: int | None) -> Any:
 
 def _sample_shape(train: Any, loader: Loader) -> tuple[int, ...]:
     return loader.sample_shape if isinstance(train, Loader) else tuple(train[0].shape[1:])
+
+
+def _plain(result: Any) -> Any:
+    """Return the result of a metric as JSON can hold it."""
+    return result.tolist() if isinstance(result, np.ndarray) else result

@@ -1,0 +1,428 @@
+"""Checkpoints: exact resumption, other backends, and files that must be refused with nothing changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import xpnet
+from xpnet import backend
+from xpnet.data import Loader
+from xpnet.errors import WeightsError
+from xpnet.io import load_weights, read_arrays, save_weights, write_arrays
+from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
+from xpnet.optim import SGD, Adam, Momentum
+from xpnet.schedules import Cosine, Plateau
+from xpnet.training import Callback, Checkpoint, EarlyStopping, Trainer, load_checkpoint, save_checkpoint
+from xpnet.training.checkpoint import _digest, read_about
+
+pytest.importorskip("safetensors", reason="checkpoints are safetensors files")
+
+
+def model() -> Sequential:
+    return Sequential(Dense(8), BatchNorm(), ReLU(), Dropout(0.3), Dense(3))
+
+
+def trainer(*callbacks: Callback, schedule: str = "cosine", **more: Any) -> Trainer:
+    schedules = {
+        "cosine": lambda: Cosine(0.02, period=30, every="update"),
+        "plateau": lambda: Plateau(0.02, factor=0.5, patience=0, threshold=0.5),
+    }
+    options = {"optimizer": Adam(weight_decay=0.01), "batch_size": 16, "seed": 3} | more
+    return Trainer(model(), schedule=schedules[schedule](), callbacks=callbacks, **options)
+
+
+@pytest.fixture
+def data(rng) -> tuple[np.ndarray, np.ndarray]:
+    t = rng.integers(0, 3, 70)
+    return (rng.standard_normal((70, 4)) + np.eye(4)[t]).astype(np.float32), t.astype(np.int64)
+
+
+class SaveAt(Callback):
+    """Saves once, after the given update."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_update(self, trainer: Trainer) -> None:
+        if trainer.optimizer.step == self.step:
+            save_checkpoint(self.path, trainer)
+
+
+def weights(run: Trainer) -> dict[str, np.ndarray]:
+    arrays = run.model.state_dict() | run.optimizer.state_dict()
+    return {name: np.array(backend.to_numpy(a)) for name, a in arrays.items() if hasattr(a, "shape")}
+
+
+def assert_same(a: Trainer, b: Trainer) -> None:
+    mine, other = weights(a), weights(b)
+    assert mine.keys() == other.keys()
+    assert all(np.array_equal(mine[name], other[name]) for name in mine)
+    for name in ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "lr"):
+        assert a.history[name] == b.history[name]
+    assert a.optimizer.step == b.optimizer.step
+    assert a.optimizer.lr == b.optimizer.lr
+    assert a.model.random_state() == b.model.random_state()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize(
+    "step", [1, 4, 5, 8, 14]
+)  # 5 batches an epoch: first, last but one, last, within, last but one
+def test_resuming_ends_bit_for_bit_where_the_whole_run_ends(xp, data, tmp_path, step, schedule) -> None:
+    whole = trainer(SaveAt(step, tmp_path / "c.safetensors"), schedule=schedule)
+    whole.fit(data, data, until=3, verbose=False)
+    resumed = load_checkpoint(tmp_path / "c.safetensors", trainer(schedule=schedule))
+    assert resumed.optimizer.step == step
+    resumed.fit(data, data, until=3, verbose=False)
+    assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("make", [SGD, Momentum, Adam])
+def test_a_loader_goes_on_in_mid_epoch_too(data, tmp_path, make) -> None:
+    whole = trainer(SaveAt(7, tmp_path / "c.safetensors"), optimizer=make(lr=0.01))
+    whole.fit(Loader(*data, batch_size=16, seed=9), until=2, verbose=False)
+    resumed = load_checkpoint(tmp_path / "c.safetensors", trainer(optimizer=make(lr=0.01)))
+    resumed.fit(Loader(*data, batch_size=16, seed=9), until=2, verbose=False)
+    assert_same(resumed, whole)
+
+
+def test_saved_between_two_calls_of_fit(data, tmp_path) -> None:
+    whole = trainer()
+    loader = Loader(*data, batch_size=16, seed=9)
+    whole.fit(loader, epochs=2, verbose=False)
+    save_checkpoint(tmp_path / "c.safetensors", whole)
+    whole.fit(loader, epochs=1, verbose=False)
+    resumed = load_checkpoint(tmp_path / "c.safetensors", trainer())
+    resumed.fit(Loader(*data, batch_size=16, seed=9), epochs=1, verbose=False)
+    assert_same(resumed, whole)
+
+
+def test_ctrl_c_and_fit_again_equal_an_uninterrupted_run(data) -> None:
+    class Stop(Callback):
+        def on_update(self, trainer: Trainer) -> None:
+            if trainer.optimizer.step in (2, 7):
+                trainer.stop("to look at something")
+
+    whole, broken = trainer(), trainer(Stop())
+    whole.fit(data, data, until=3, verbose=False)
+    assert broken.fit(data, data, until=3, verbose=False).stopped == "to look at something"
+    assert len(broken.history) == 0
+    broken.fit(data, data, until=3, verbose=False)
+    assert len(broken.history) == 1
+    broken.fit(data, data, until=3, verbose=False)
+    assert broken.history.stopped is None
+    assert_same(broken, whole)
+
+
+def test_other_data_begin_the_epoch_anew_and_say_so(data, tmp_path) -> None:
+    trainer(SaveAt(3, tmp_path / "c.safetensors")).fit(data, until=1, verbose=False)
+    resumed = load_checkpoint(tmp_path / "c.safetensors", trainer())
+    fewer = data[0][:50], data[1][:50]
+    with pytest.warns(UserWarning, match=r"broken off after 3 batches of .*70.* cannot be continued with .*50.* anew"):
+        resumed.fit(fewer, until=1, verbose=False)
+    assert resumed.optimizer.step == 3 + 4
+
+
+def test_a_model_that_is_built_and_one_that_is_not(data, tmp_path) -> None:
+    run = trainer()
+    run.fit(data, epochs=1, verbose=False)
+    path = save_checkpoint(tmp_path / "c.safetensors", run)
+    built = trainer()
+    built.model.build((4,), rng=99)
+    assert_same(load_checkpoint(path, built), run)
+    assert_same(load_checkpoint(path, trainer()), run)
+
+
+def test_from_another_backend_and_float_type(xp, data, tmp_path) -> None:
+    with backend.using("numpy", dtype="float64"):
+        run = trainer()
+        run.fit((data[0].astype(np.float64), data[1]), epochs=1, verbose=False)
+        path = save_checkpoint(tmp_path / "c.safetensors", run)
+    resumed = load_checkpoint(path, trainer())
+    first = resumed.model.parameters()[0].data
+    assert backend.array_namespace(first) is xp.xp
+    assert "float32" in str(first.dtype)
+    np.testing.assert_allclose(xp.to_numpy(first), run.model.parameters()[0].data, rtol=1e-6)
+    assert resumed.fit(data, epochs=1, verbose=False)["epoch"] == [1, 2]
+
+
+def test_callbacks_keep_their_state(data, tmp_path) -> None:
+    def callbacks(folder: str) -> tuple[Callback, ...]:
+        return EarlyStopping("loss", patience=2, restore_best=True), Checkpoint(tmp_path / folder, best="loss")
+
+    def slow(folder: str) -> Trainer:
+        return Trainer(model(), optimizer=SGD(lr=1e-12), batch_size=16, callbacks=callbacks(folder))
+
+    whole, half, resumed = slow("whole"), slow("half"), slow("half")
+    whole.fit(data, until=9, verbose=False)
+    half.fit(data, until=2, verbose=False)
+    load_checkpoint(tmp_path / "half" / "last.safetensors", resumed).fit(data, until=9, verbose=False)
+    assert resumed.history.stopped == whole.history.stopped
+    assert resumed.history["loss"] == whole.history["loss"]
+    bests = [read_arrays(tmp_path / f / "best.safetensors")[0] for f in ("half", "whole")]
+    assert all(np.array_equal(bests[0][name], bests[1][name]) for name in bests[1])
+    # resumed where it had stopped, it has nothing left to do
+    done = load_checkpoint(tmp_path / "half" / "last.safetensors", slow("half"))
+    steps = done.optimizer.step
+    assert done.fit(data, until=20, verbose=False).stopped == whole.history.stopped
+    assert done.optimizer.step == steps
+
+
+def test_what_is_noted_can_be_read_without_a_trainer(data, tmp_path) -> None:
+    run = trainer()
+    run.fit(data, epochs=1, verbose=False)
+    path = save_checkpoint(tmp_path / "c.safetensors", run, about={"classes": ["a", "b", "c"]})
+    about = read_about(path)
+    assert about["about"] == {"classes": ["a", "b", "c"]}
+    assert about["version"] == xpnet.__version__
+    assert (about["model"], about["input_shape"], about["dtype"]) == ("Sequential", [4], "float32")
+    assert about["history"]["epochs"][0]["loss"] == run.history["loss"][0]
+
+
+def test_weights_can_be_read_from_a_checkpoint(data, tmp_path) -> None:
+    run = trainer()
+    run.fit(data, epochs=1, verbose=False)
+    fresh = model().build((4,), rng=8)
+    load_weights(fresh, save_checkpoint(tmp_path / "c.safetensors", run))
+    for name, a in run.model.state_dict().items():
+        assert np.array_equal(fresh.state_dict()[name], a)
+
+
+def test_a_crash_while_writing_leaves_the_last_good_one(data, tmp_path, monkeypatch) -> None:
+    run = trainer()
+    run.fit(data, epochs=1, verbose=False)
+    path = save_checkpoint(tmp_path / "c.safetensors", run)
+    before = path.read_bytes()
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    run.fit(data, epochs=1, verbose=False)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, run)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+# --- files that are refused ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    with backend.using("numpy"):
+        run = trainer()
+        run.fit((rng.standard_normal((40, 4)).astype(np.float32), rng.integers(0, 3, 40)), epochs=1, verbose=False)
+        return save_checkpoint(tmp_path_factory.mktemp("good") / "c.safetensors", run)
+
+
+def snapshot(run: Trainer) -> tuple[Any, ...]:
+    built = run.model.built
+    return (
+        built,
+        run.optimizer.step,
+        len(run.history),
+        run.position.state_dict(),
+        run.model.random_state(),
+        {k: v.tobytes() for k, v in weights(run).items()} if built else None,
+    )
+
+
+def refused(path: Path, match: str, *runs: Trainer) -> None:
+    """A wrong file says so and changes nothing, whether the model has been built or not."""
+    built = trainer()
+    built.model.build((4,), rng=1)
+    for run in runs or (trainer(), built):
+        before = snapshot(run)
+        with pytest.raises(WeightsError, match=match) as caught:
+            load_checkpoint(path, run)
+        assert str(caught.value).startswith(str(path))
+        assert str(caught.value).endswith("changed.")
+        assert snapshot(run) == before
+
+
+def changed(good: Path, tmp_path: Path, change) -> Path:
+    """A copy whose description was tampered with, checksum and all."""
+    arrays, content = read_arrays(good)
+    assert content is not None
+    arrays = change(content, arrays) or arrays
+    content.pop("digest")
+    content["digest"] = _digest(arrays, content)
+    write_arrays(tmp_path / "bad.safetensors", arrays, content)
+    return tmp_path / "bad.safetensors"
+
+
+def test_missing_foreign_and_empty_files(tmp_path) -> None:
+    refused(tmp_path / "none.safetensors", "no such file")
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    refused(tmp_path / "a.safetensors", "no safetensors file, or a damaged one")
+    save_weights(model().build((4,)), tmp_path / "w.safetensors")
+    refused(
+        tmp_path / "w.safetensors", "no checkpoint of a run, but some other safetensors file; xpnet.io.load_weights"
+    )
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.1, 0.5, 0.99])
+def test_truncated(good, tmp_path, keep) -> None:
+    content = good.read_bytes()
+    (tmp_path / "t.safetensors").write_bytes(content[: int(keep * len(content))])
+    refused(tmp_path / "t.safetensors", "no safetensors file, or a damaged one")
+
+
+def test_every_kind_of_flipped_bit(good, tmp_path, rng) -> None:
+    content = good.read_bytes()
+    for place in [*rng.integers(0, len(content), 40), len(content) - 1]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(0, 8))
+        (tmp_path / "f.safetensors").write_bytes(flipped)
+        refused(tmp_path / "f.safetensors", ".")
+
+
+def test_newer_format(good, tmp_path) -> None:
+    path = changed(good, tmp_path, lambda content, arrays: content.update(format=2, version="9.0"))
+    refused(path, "a checkpoint of format 2, written by xpnet '9.0'; this is .* install a newer one")
+
+
+def test_another_model_or_optimizer(good) -> None:
+    other = Trainer(Sequential(Dense(9), BatchNorm(), ReLU(), Dropout(0.3), Dense(3)), optimizer=Adam())
+    refused(good, r"0\.W has shape \(4, 8\) but .* \(4, 9\)", other)
+    refused(good, "saved by a run with the optimizer Adam, this one has SGD", trainer(optimizer=SGD()))
+    refused(good, "Plateau: the state holds", trainer(schedule="plateau"))
+
+
+HOSTILE: dict[str, Any] = {
+    "no history": lambda c, a: c.pop("history") and None,
+    "history of strings": lambda c, a: c.update(history={"epochs": ["x"], "interrupted": False, "stopped": None}),
+    "loss a list": lambda c, a: c["history"]["epochs"][0].update(loss=[1]),
+    "step negative": lambda c, a: c["optimizer"].update(step=-1),
+    "step a string": lambda c, a: c["optimizer"].update(step="5"),
+    "optimizer a list": lambda c, a: c.update(optimizer=[]),
+    "position gone": lambda c, a: c.update(position=None),
+    "batch huge": lambda c, a: c["position"].update(batch=2**70),
+    "random of others": lambda c, a: c.update(random={"7.seed": 1}),
+    "random negative": lambda c, a: c.update(random={"3.seed": -1, "3.step": 0}),
+    "callbacks a number": lambda c, a: c.update(callbacks=5),
+    "schedule a number": lambda c, a: c.update(schedule=5),
+    "an array more": lambda c, a: a | {"model.9.W": np.zeros(3, np.float32)},
+    "an array less": lambda c, a: {k: v for k, v in a.items() if k != "optimizer.m.0.W"},
+    "an array of integers": lambda c, a: a | {"model.0.W": a["model.0.W"].astype(bool)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_descriptions_that_lie(good, tmp_path, name) -> None:
+    refused(changed(good, tmp_path, HOSTILE[name]), ".", trainer(EarlyStopping("loss")))
+
+
+def test_an_input_shape_that_lies_builds_nothing(good, tmp_path) -> None:
+    for shape in ([2**40], [5], [-1], "4", [[4]], []):
+        path = changed(good, tmp_path, lambda c, a, shape=shape: c.update(input_shape=shape))
+        fresh = trainer()
+        with pytest.raises(WeightsError, match="Nothing has been changed"):
+            load_checkpoint(path, fresh)
+        assert not fresh.model.built
+
+
+def test_deeply_nested_json(good, tmp_path) -> None:
+    arrays, _ = read_arrays(good)
+    from safetensors.numpy import save_file
+
+    save_file(arrays, tmp_path / "n.safetensors", metadata={"xpnet": "[" * 100_000})
+    refused(tmp_path / "n.safetensors", "damaged")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4),
+    key=st.sampled_from(["optimizer", "schedule", "random", "position", "history", "callbacks", "input_shape"]),
+)
+def test_any_value_in_any_place(good, tmp_path, key, value) -> None:
+    path = changed(good, tmp_path, lambda c, a: c.update({key: value}))
+    run = trainer(EarlyStopping("loss"))
+    run.model.build((4,), rng=1)
+    before = snapshot(run)
+    try:
+        load_checkpoint(path, run)
+    except WeightsError:
+        assert snapshot(run) == before
+
+
+# --- the callback ------------------------------------------------------------------------------------
+
+
+def test_best_and_last(data, tmp_path) -> None:
+    class Scripted(Trainer):
+        def evaluate(self, *args: Any, **kwargs: Any):
+            return super().evaluate(*args, **kwargs)._replace(loss=[3.0, 1.0, 2.0][len(self.history)])
+
+    run = Scripted(model(), batch_size=16, callbacks=[Checkpoint(tmp_path / "a" / "b")])
+    run.fit(data, data, epochs=3, verbose=False)
+    epochs = {p.name: len(read_about(p)["history"]["epochs"]) for p in (tmp_path / "a" / "b").iterdir()}
+    assert epochs == {"best.safetensors": 2, "last.safetensors": 3}
+
+
+def test_every_so_many_epochs_and_updates(data, tmp_path, monkeypatch) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(
+        "xpnet.training.callbacks.saving.save_checkpoint", lambda p, t, about: saved.append(t.optimizer.step)
+    )
+    trainer(Checkpoint(tmp_path, every_epochs=2, best=None)).fit(data, epochs=3, verbose=False)
+    assert saved == [10, 15]
+    saved.clear()
+    trainer(Checkpoint(tmp_path, every_epochs=9, every_updates=4, best=None)).fit(data, epochs=2, verbose=False)
+    assert saved == [4, 8, 10]
+    saved.clear()
+    trainer(Checkpoint(tmp_path, every_seconds=1e-9, every_epochs=9, best=None)).fit(data, epochs=1, verbose=False)
+    assert saved[:4] == [1, 2, 3, 4]
+
+
+def test_a_run_that_fails_keeps_the_last_good_checkpoint(data, tmp_path) -> None:
+    run = trainer(Checkpoint(tmp_path, best=None))
+    run.fit(data, epochs=1, verbose=False)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    poisoned = data[0].copy()
+    poisoned[-20:] = np.nan
+    with pytest.raises(ArithmeticError):
+        run.fit((poisoned, data[1]), epochs=1, verbose=False)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_what_a_crash_left_is_removed(data, tmp_path) -> None:
+    (tmp_path / ".last.safetensors.123-abcd.part").write_bytes(b"half")
+    trainer(Checkpoint(tmp_path, best=None)).fit(data, epochs=1, verbose=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_wrong_settings(data, tmp_path) -> None:
+    with pytest.raises(ValueError, match="every_epochs must be a whole number, at least 1, got 0"):
+        Checkpoint(tmp_path, every_epochs=0)
+    with pytest.raises(ValueError, match="every_seconds must be above 0"):
+        Checkpoint(tmp_path, every_seconds=0)
+    with pytest.raises(
+        ValueError, match=r"Checkpoint watches 'validation_loss', which is None in this run; pass valid"
+    ):
+        trainer(Checkpoint(tmp_path)).fit(data, epochs=1, verbose=False)
+    with pytest.raises(ValueError, match=r"Checkpoint: an epoch has no 'f1'; it has epoch, loss, accuracy"):
+        trainer(Checkpoint(tmp_path, best="f1")).fit(data, data, epochs=1, verbose=False)
+    shutil.rmtree(tmp_path)
+    tmp_path.write_text("in the way")
+    with pytest.raises(OSError, match="exists"):
+        trainer(Checkpoint(tmp_path)).fit(data, data, epochs=1, verbose=False)
+
+
+def test_the_file_is_plain_safetensors_with_json(good) -> None:
+    from safetensors import safe_open
+
+    with safe_open(good, framework="numpy") as file:
+        names, metadata = set(file.keys()), file.metadata()
+    assert {"model.0.W", "optimizer.m.0.W", "model.1.running_mean"} <= names
+    assert json.loads(metadata["xpnet"])["kind"] == "checkpoint"

@@ -1,0 +1,130 @@
+"""Metrics against scikit-learn, in batches, with labels and one-hot rows."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from xpnet.layers import Dense
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.training import Accuracy, ConfusionMatrix, Metric, TopK, evaluate
+from xpnet.training.metrics import by_name
+
+sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle")
+
+
+def scores(rng: np.random.Generator, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    return rng.standard_normal((n, classes)).astype(np.float32), rng.integers(0, classes, n)
+
+
+def in_batches(metric: Metric, xp, y: np.ndarray, t: np.ndarray) -> Metric:
+    for part in (slice(0, 10), slice(10, 11), slice(11, None)):
+        metric.update(xp.asarray(y[part]), xp.asarray(t[part]))
+    return metric
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_equal_to_scikit_learn(xp, rng, one_hot) -> None:
+    y, t = scores(rng, 60, 5)
+    given = np.eye(5, dtype=np.float32)[t] if one_hot else t
+    found = y.argmax(axis=1)
+    assert in_batches(Accuracy(), xp, y, given).result() == sklearn_metrics.accuracy_score(t, found)
+    for k in (1, 2, 3, 4):
+        expected = sklearn_metrics.top_k_accuracy_score(t, y, k=k, labels=range(5))
+        assert in_batches(TopK(k), xp, y, given).result() == pytest.approx(expected)
+    assert in_batches(TopK(5), xp, y, given).result() == 1.0
+    matrix = in_batches(ConfusionMatrix(), xp, y, given)
+    assert matrix.result().dtype == np.int64
+    assert np.array_equal(matrix.result(), sklearn_metrics.confusion_matrix(t, found, labels=range(5)))
+    p, r, f, n = sklearn_metrics.precision_recall_fscore_support(t, found, labels=range(5), zero_division=np.nan)
+    for own, expected in zip(matrix.scores(), (p, r, f, n), strict=True):
+        np.testing.assert_allclose(own, expected)
+
+
+def test_classes_that_never_occur_have_no_recall(rng) -> None:
+    matrix = ConfusionMatrix()
+    matrix.update(np.eye(3, dtype=np.float32)[[0, 0, 1]], np.array([0, 1, 1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = matrix.scores()
+    np.testing.assert_array_equal(result.precision, [0.5, 1.0, np.nan])
+    np.testing.assert_array_equal(result.recall, [1.0, 0.5, np.nan])
+    assert np.isnan(result.f1[2])
+    table = result.table(["cat", "dog", "hedgehog"]).splitlines()
+    assert table[0].split() == ["class", "precision", "recall", "f1", "samples"]
+    assert table[2].split() == ["dog", "1.0000", "0.5000", "0.6667", "2"]
+    assert len({len(line) for line in table}) == 1
+
+
+def test_reset_begins_anew(rng) -> None:
+    y, t = scores(rng, 20, 3)
+    for metric in (Accuracy(), TopK(2), ConfusionMatrix()):
+        metric.update(y[:5], t[:5])
+        metric.reset()
+        metric.update(y, t)
+        fresh = by_name(metric.name)
+        fresh.update(y, t)
+        assert np.array_equal(metric.result(), fresh.result())
+
+
+def test_rows_left_out_do_not_count(xp, rng) -> None:
+    y, t = scores(rng, 40, 4)
+    t[::3] = -1
+    kept = t >= 0
+    result = in_batches(Accuracy(ignore_index=-1), xp, y, t).result()
+    assert result == sklearn_metrics.accuracy_score(t[kept], y.argmax(axis=1)[kept])
+    # a class that exists may be left out too
+    t = np.abs(t)
+    result = in_batches(Accuracy(ignore_index=1), xp, y, t).result()
+    assert result == sklearn_metrics.accuracy_score(t[t != 1], y.argmax(axis=1)[t != 1])
+
+
+def test_nothing_counted() -> None:
+    assert np.isnan(Accuracy().result())
+    assert np.isnan(TopK(2).result())
+    with pytest.raises(ValueError, match=r"ConfusionMatrix: nothing counted yet; call update"):
+        ConfusionMatrix().result()
+
+
+def test_names() -> None:
+    assert by_name("top7").k == 7
+    with pytest.raises(ValueError, match=r"no metric 'f2'; there are accuracy, confusion_matrix and top1, top2"):
+        by_name("f2")
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        by_name("top0")
+    data = np.eye(3, dtype=np.float32), np.arange(3)
+    with pytest.raises(ValueError, match="'top2' is there twice"):
+        evaluate(Dense(3), data, metrics=["top2", TopK(2)])
+
+
+def test_evaluate_measures_them_over_all_batches(xp, rng) -> None:
+    x, t = rng.standard_normal((50, 4)).astype(np.float32), rng.integers(0, 3, 50)
+    model = Dense(3).build((4,), rng=1)
+    measured = evaluate(model, (x, t), metrics=["confusion_matrix", TopK(2)], batch_size=16)
+    found = xp.to_numpy(model(xp.asarray(x))).argmax(axis=1)
+    assert set(measured.metrics) == {"confusion_matrix", "top2"}
+    assert np.array_equal(measured.metrics["confusion_matrix"], sklearn_metrics.confusion_matrix(t, found))
+    assert measured.accuracy == measured.metrics["confusion_matrix"].trace() / 50
+
+
+@pytest.mark.parametrize(
+    "settings", [{"class_weights": [1.0, 0.25, 3.0]}, {"ignore_index": 1}, {"class_weights": [1, 0, 2.0]}]
+)
+def test_evaluate_weighs_batches_as_the_loss_weighs_samples(xp, rng, settings) -> None:
+    x, t = rng.standard_normal((50, 4)).astype(np.float32), rng.integers(0, 3, 50)
+    t[:16] = 1  # a batch of which nothing may count
+    model, loss = Dense(3).build((4,), rng=1), SoftmaxCrossEntropy(**settings)
+    measured = evaluate(model, (x, t), loss=loss, batch_size=16)
+    whole = loss(model(xp.asarray(x)), xp.asarray(t))
+    assert measured.loss == pytest.approx(float(xp.to_numpy(whole)), rel=1e-5)
+    if "ignore_index" in settings:
+        found = xp.to_numpy(model(xp.asarray(x))).argmax(axis=1)
+        assert measured.accuracy == pytest.approx((found == t)[t != 1].mean())
+
+
+def test_evaluate_says_when_no_sample_counts(rng) -> None:
+    data = np.ones((4, 2), np.float32), np.full(4, -1)
+    with pytest.raises(ValueError, match="evaluate: no sample counts"):
+        evaluate(Dense(3), data, loss=SoftmaxCrossEntropy(ignore_index=-1))

@@ -1,0 +1,273 @@
+"""What is measured beside the loss: counted on the device, batch by batch, and read once at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xpnet.backend import Array, array_namespace, device_of, to_numpy
+from xpnet.text import table
+
+__all__ = ["Accuracy", "ClassScores", "ConfusionMatrix", "Metric", "TopK", "by_name", "count_correct"]
+
+
+def count_correct(y: Array, t: Array) -> Array:
+    """Return how many rows of `y` (N, K) have their maximum at the label: a 0-d integer array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.training import count_correct
+    >>> int(count_correct(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])))
+    1
+    """
+    xp = array_namespace(y, t)
+    return xp.sum(xp.astype(xp.argmax(y, axis=1) == _labels(t), xp.int64))
+
+
+def _labels(t: Array) -> Array:
+    """Return class numbers (N,) of int64 from labels or one-hot rows."""
+    xp = array_namespace(t)
+    return xp.astype(xp.argmax(t, axis=1) if len(t.shape) == 2 else t, xp.int64)
+
+
+class Metric:
+    """Base of the metrics: `reset`, then `update` for each batch, then `result`.
+
+    A subclass gives `name` and the three methods. `update` must not wait for the device.
+
+    Attributes
+    ----------
+    name : str
+        Under which the result stands in `Evaluation.metrics` and in the history.
+    """
+
+    name = ""
+
+    def reset(self) -> None:
+        """Begin anew."""
+        raise NotImplementedError(f"{type(self).__name__} must define reset()")
+
+    def update(self, y: Array, t: Array) -> None:
+        """Count a batch: `y` (N, K) scores of the model, `t` (N,) labels or (N, K) one-hot rows."""
+        raise NotImplementedError(f"{type(self).__name__} must define update(y, t)")
+
+    def result(self) -> Any:
+        """Return what was measured since `reset`."""
+        raise NotImplementedError(f"{type(self).__name__} must define result()")
+
+
+class Accuracy(Metric):
+    """Fraction of the samples whose class was found.
+
+    Parameters
+    ----------
+    ignore_index : int, optional
+        Label of rows that do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.training.metrics import Accuracy
+    >>> accuracy = Accuracy(ignore_index=-1)
+    >>> accuracy.update(np.eye(3), np.array([0, 2, -1]))
+    >>> accuracy.result()
+    0.5
+    """
+
+    name = "accuracy"
+
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.correct: Any = 0
+        self.counted: Any = 0
+
+    def update(self, y: Array, t: Array) -> None:
+        """Count a batch."""
+        self.correct = self.correct + count_correct(y, t)  # a row left out has a label that no row of y can have
+        if self.ignore_index is None or len(t.shape) == 2:
+            self.counted = self.counted + y.shape[0]
+        else:
+            xp = array_namespace(t)
+            ignored = t == self.ignore_index
+            self.correct = self.correct - xp.sum(xp.astype(ignored & (xp.argmax(y, axis=1) == _labels(t)), xp.int64))
+            self.counted = self.counted + xp.sum(xp.astype(~ignored, xp.int64))
+
+    def result(self) -> float:
+        """Return the fraction; NaN if nothing was counted."""
+        counted = int(self.counted)
+        return int(self.correct) / counted if counted else float("nan")
+
+
+class TopK(Metric):
+    """Fraction of the samples whose class is among the `k` highest scores.
+
+    A class counts as found if fewer than k scores are above its own, so ties are in its favour.
+
+    Parameters
+    ----------
+    k : int, default 5
+
+    Raises
+    ------
+    ValueError
+        If k is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.training.metrics import TopK
+    >>> top = TopK(2)
+    >>> top.update(np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), np.array([1, 2]))
+    >>> top.result()
+    0.5
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        if k < 1:
+            raise ValueError(f"TopK: k must be at least 1, got {k!r}")
+        self.k = k
+        self.name = f"top{k}"
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.found: Any = 0
+        self.counted = 0
+
+    def update(self, y: Array, t: Array) -> None:
+        """Count a batch."""
+        xp = array_namespace(y, t)
+        own = xp.take_along_axis(y, xp.expand_dims(_labels(t), axis=1), axis=1)
+        above = xp.sum(xp.astype(y > own, xp.int64), axis=1)
+        self.found = self.found + xp.sum(xp.astype(above < self.k, xp.int64))
+        self.counted += y.shape[0]
+
+    def result(self) -> float:
+        """Return the fraction; NaN if nothing was counted."""
+        return int(self.found) / self.counted if self.counted else float("nan")
+
+
+class ClassScores(NamedTuple):
+    """How well each class is told from the others, from a confusion matrix; arrays (K,) of float64.
+
+    Attributes
+    ----------
+    precision : ndarray
+        Of the samples taken for the class, the fraction that is of it; NaN if none was.
+    recall : ndarray
+        Of the samples of the class, the fraction that was found; NaN if there was none.
+    f1 : ndarray
+        Harmonic mean of both; NaN if a class neither occurs nor was answered.
+    support : ndarray of int64
+        Samples of the class.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    support: npt.NDArray[np.int64]
+
+    def table(self, classes: Sequence[str] | None = None) -> str:
+        """Return a table with a line for each class.
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Names; by default the class numbers.
+        """
+        names = [str(k) for k in range(len(self.support))] if classes is None else [str(name) for name in classes]
+        rows = [["class", "precision", "recall", "f1", "samples"]]
+        for name, p, r, f, n in zip(names, *self, strict=True):
+            rows.append([name, f"{p:.4f}", f"{r:.4f}", f"{f:.4f}", f"{n:,d}"])
+        return table(rows)
+
+
+class ConfusionMatrix(Metric):
+    """How often samples of each class (rows) were taken for each class (columns): an array (K, K) of int64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.training.metrics import ConfusionMatrix
+    >>> matrix = ConfusionMatrix()
+    >>> matrix.update(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1]))
+    >>> matrix.result()
+    array([[1, 0],
+           [1, 1]])
+    >>> matrix.scores().recall
+    array([1. , 0.5])
+    """
+
+    name = "confusion_matrix"
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._counts: Any = None
+
+    def update(self, y: Array, t: Array) -> None:
+        """Count a batch."""
+        xp = array_namespace(y, t)
+        # counts as a product of one-hot rows: float32 is exact up to 2**24 samples in a batch
+        classes = xp.arange(y.shape[1], device=device_of(y))
+        true, found = (
+            xp.astype(xp.expand_dims(xp.astype(labels, classes.dtype), axis=1) == classes, xp.float32)
+            for labels in (_labels(t), xp.argmax(y, axis=1))
+        )
+        counts = xp.astype(xp.permute_dims(true, (1, 0)) @ found, xp.int64)
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def result(self) -> npt.NDArray[np.int64]:
+        """Return the matrix.
+
+        Raises
+        ------
+        ValueError
+            If nothing was counted.
+        """
+        if self._counts is None:
+            raise ValueError("ConfusionMatrix: nothing counted yet; call update(y, t) first")
+        return np.asarray(to_numpy(self._counts))
+
+    def scores(self) -> ClassScores:
+        """Return precision, recall and F1 of each class."""
+        matrix = self.result().astype(np.float64)
+        hits, answered, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return ClassScores(
+                hits / answered, hits / support, 2 * hits / (answered + support), support.astype(np.int64)
+            )
+
+
+def by_name(name: str | Metric) -> Metric:
+    """Return the metric of that name ("accuracy", "top5" or any "topK", "confusion_matrix"); a metric passes through.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> from xpnet.training import metrics
+    >>> metrics.by_name("top3").k
+    3
+    """
+    if isinstance(name, Metric):
+        return name
+    if name.startswith("top") and name[3:].isdecimal():
+        return TopK(int(name[3:]))
+    known = {"accuracy": Accuracy, "confusion_matrix": ConfusionMatrix}
+    if name not in known:
+        raise ValueError(f"metrics: no metric {name!r}; there are {', '.join(known)} and top1, top2, ...")
+    return known[name]()
