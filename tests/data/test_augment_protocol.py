@@ -271,7 +271,7 @@ def test_parse(text, expected):
         ("crop:pad=3", "unexpected keyword argument 'pad'; crop takes padding, size, mode, fill"),
         ("cutout", "missing a required argument: 'size'; cutout takes size, fill"),
         ("crop:four", "padding must be a whole number, at least 0; got 'four'"),
-        ("scale:wide", "scale"),
+        ("scale:wide", r"scale\[0\] must be a finite number; got 'wide'"),
         ("mixup", "mixup needs the number of classes"),
         (7, "expected a text"),
     ],

@@ -63,7 +63,7 @@ class Normalize(Augmentation):
         object.__setattr__(self, "std", std)
 
     @classmethod
-    def fit(cls, x: Array, *, scale: tuple[float, float] | None = None, batch_size: int = 1000) -> Normalize:
+    def fit(cls, x: Array, *, scale: tuple[float, float] | None = None, batch_size: int = 100) -> Normalize:
         """Measure mean and standard deviation of each channel of a training set.
 
         Goes through the images batch by batch, in float64 on the host and at least float32 on a device.
@@ -74,7 +74,7 @@ class Normalize(Augmentation):
         scale : (float, float), optional
             ``(a, b)`` gives the numbers for images ``x * a + b``, as `xpnet.data.Loader` makes them. By
             default uint8 is divided by 255, as there, and floats are left as they are.
-        batch_size : int, default 1000
+        batch_size : int, default 100
 
         Returns
         -------
