@@ -40,17 +40,15 @@ def test_help_names_arguments_and_filters(tmp_path: Path) -> None:
 def test_a_picture_of_ones_own_comes_out_filtered(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     pillow.fromarray(picture).save(tmp_path / "in.png")
-    args = ("in.png", "--filters", "sobel_x, mean_3x3", "--grey", "--size", "30", "--out")
-    result = run(tmp_path, *args, "new/folder/out.png")
+    args = ("--filters", "sobel_x, mean_3x3", "--grey", "--size", "30", "--out", "new/folder/out.PNG")
+    result = run(tmp_path, "in.png", *args)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["2 filters on 30x20 pixels; backend numpy", "picture  new/folder/out.png"]
-    with pillow.open(tmp_path / "new" / "folder" / "out.png") as written:
+    assert result.stdout.splitlines() == ["2 filters on 30x20 pixels; backend numpy", "picture  new/folder/out.PNG"]
+    with pillow.open(tmp_path / "new" / "folder" / "out.PNG") as written:
         pixels = np.array(written.convert("RGB")).astype(int)
     assert pixels.min() < 30
     assert pixels.max() > 220
     assert (np.ptp(pixels, axis=2) == 0).all(), "a grey picture has no colours"
-    assert run(tmp_path, *args, "out.PDF").returncode == 0
-    assert (tmp_path / "out.PDF").read_bytes().startswith(b"%PDF")
 
 
 def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
@@ -66,7 +64,7 @@ def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
         (["none.png"], 1, "none.png: there is no such file"),
         (["text.png"], 1, "text.png: not a picture"),
         (["--out", "a.xyz"], 1, "--out a.xyz: cannot write this kind of file; its name may end in"),
-        (["--out", "text.png/a.png"], 1, "text.png"),
+        (["grey.png", "--out", "text.png/a.png"], 1, "text.png"),
         (["--filters", "sobel"], 2, "no filter 'sobel'; there are horizontal_edge"),
         (["--size", "0"], 2, "must be at least 1"),
         (["--backend", "nothing"], 2, "nothing"),
@@ -74,8 +72,9 @@ def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
 )
 def test_errors_are_one_line_and_leave_no_file(tmp_path: Path, args: list[str], code: int, message: str) -> None:
     (tmp_path / "text.png").write_text("no picture")
+    pillow.new("L", (4, 4)).save(tmp_path / "grey.png")
     result = run(tmp_path, *args)
     assert result.returncode == code, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["text.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["grey.png", "text.png"]
