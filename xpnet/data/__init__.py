@@ -7,6 +7,7 @@ for x, t in Loader(*data.train, scale=data.scale): # arrays of the selected back
 
 from __future__ import annotations
 
+from xpnet.data import augment
 from xpnet.data.datasets import Dataset, Split, digits, fashion_mnist, load, mnist, stratified_split
 from xpnet.data.idx import read_idx, write_idx
 from xpnet.data.loader import Loader
@@ -15,6 +16,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "Split",
+    "augment",
     "digits",
     "fashion_mnist",
     "load",
