@@ -86,6 +86,7 @@ def _histogram(ax: Any, values: np.ndarray, bins: int, limits: tuple[float, floa
     ax.set_yticks([])
     ax.tick_params(labelsize="x-small")
     ax.ticklabel_format(axis="x", scilimits=(-2, 3))
+    ax.locator_params(axis="x", nbins=3)
 
 
 def initial_activations(

@@ -48,14 +48,14 @@ BOWL = Surface(
         "adam": 0.3,
     },
 )
-# one rate for all, started a hair beside the ridge: SGD goes down to the saddle point and stays there for long
+# one rate for all (AdaDelta's has no unit), started a hair beside the ridge that leads to the saddle point
 SADDLE = Surface(
     "y² - x²",
     lambda x, y: y**2 - x**2,
     start=(1e-4, 1.0),
     x_range=(-1.5, 1.5),
     y_range=(-1.5, 1.5),
-    rates={"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.1, "adadelta": 1.0, "rmsprop": 0.1, "adam": 0.1},
+    rates=dict.fromkeys(("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"), 0.1) | {"adadelta": 1.0},
 )
 
 
