@@ -36,7 +36,6 @@ def compare(args: argparse.Namespace) -> int:
     chosen = backend.use(args.backend, dtype=args.dtype)
     images = data.load(args.data).scaled()
     args.out.mkdir(parents=True, exist_ok=True)
-    save_figure(plot_initial_activations(seed=args.seed), args.out / "activations.png")
     spread = {
         activation: {
             name: [float(to_numpy(y).std()) for y in initial_activations(init, activation, seed=args.seed).values()]
@@ -54,6 +53,7 @@ def compare(args: argparse.Namespace) -> int:
         test = evaluate(model, images.test)
         results[name] = {"losses": losses, "test_accuracy": test.accuracy}
         print(f"{name:16} last loss {losses[-1]:.4f}  test accuracy {test.accuracy:.4f}")
+    save_figure(plot_initial_activations(seed=args.seed), args.out / "activations.png")
     save_figure(plot_losses({name: r["losses"] for name, r in results.items()}), args.out / "losses.png")
     save_results(
         args.out / "results.json", origin(chosen), data=images.name, initial_values=results, standard_deviations=spread

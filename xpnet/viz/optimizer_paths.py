@@ -107,12 +107,13 @@ def optimizer_path(optimizer: Optimizer, f: Callable[[Any, Any], Any], start: Po
     """
     if not hasattr(steps, "__index__") or steps < 1:
         raise ValueError(f"optimizer_path: steps must be a positive int, got {steps!r}")
-    with backend.using("numpy", dtype="float64"):
+    with backend.using("numpy", dtype="float64"), np.errstate(all="ignore"):
         model = _Point((float(start[0]), float(start[1])))
         model.build((2,))
         path = [model.w.data.copy()]
         for _ in range(steps):
-            model.w.grad[...] = numerical_gradient(lambda w: float(f(w[0], w[1])), path[-1])
+            eps = 1e-4 * max(1.0, float(abs(path[-1]).max()))  # so that a path that flies away is seen to
+            model.w.grad[...] = numerical_gradient(lambda w: float(f(w[0], w[1])), path[-1], eps=eps)
             optimizer.update(model)
             path.append(model.w.data.copy())
     if not np.isfinite(path).all():
