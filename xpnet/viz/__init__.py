@@ -18,7 +18,8 @@ from xpnet.viz.initial_values import (
 )
 from xpnet.viz.model_graph import plot_model
 from xpnet.viz.optimizer_paths import BOWL, SADDLE, Surface, optimizer_path, plot_optimizer_paths
-from xpnet.viz.receptive_field import ReceptiveField, plot_receptive_fields, receptive_fields
+from xpnet.viz.receptive_field import ReceptiveField, receptive_fields
+from xpnet.viz.receptive_field_figure import plot_receptive_fields
 
 __all__ = [
     "BOWL",
