@@ -1,23 +1,27 @@
-"""What the training scripts share: arguments, choice of backend, the run, and its results on disk."""
+"""What the scripts share: arguments, choice of backend, errors without tracebacks, the run, its results on disk."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import xpnet
 from xpnet import backend, optim
 from xpnet.data import Dataset
 from xpnet.errors import BackendUnavailableError, DataError, MissingDependencyError, OperationError
+from xpnet.files import atomic_write
 from xpnet.io import save_weights
 from xpnet.layers import Layer
+from xpnet.optional import require
 from xpnet.schedules import Cosine
 from xpnet.training import Trainer
 from xpnet.viz import plot_history
@@ -29,12 +33,7 @@ def add_arguments(
     parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, optimizer: str, lr: float, out: str, seed: int = 0
 ) -> None:
     """Add the arguments that all training scripts take, with the defaults of this one."""
-    parser.add_argument(
-        "--backend",
-        help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
-        "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
-    )
-    parser.add_argument("--dtype", choices=backend.DTYPES, help="float type; by default XPNET_DTYPE, else float32")
+    add_basic_arguments(parser, out=out, seed=seed)
     parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training images (%(default)s)")
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="images in a step (%(default)s)")
     parser.add_argument("--optimizer", default=optimizer, help="sgd, momentum, adam, ... (%(default)s)")
@@ -48,9 +47,28 @@ def add_arguments(
     parser.add_argument(
         "--limit", type=positive, help="use the first so many training and test images only; by default all"
     )
-    parser.add_argument("--seed", type=int, default=seed, help="of weights and order of images (%(default)s)")
+
+
+def add_basic_arguments(parser: argparse.ArgumentParser, *, out: str, seed: int = 0) -> None:
+    """Add the arguments that every script takes: backend, float type, seed, and where the results go."""
     parser.add_argument(
-        "--out", type=Path, default=Path(out), help="folder for weights, history and plot (%(default)s)"
+        "--backend",
+        help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
+        "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
+    )
+    parser.add_argument("--dtype", choices=backend.DTYPES, help="float type; by default XPNET_DTYPE, else float32")
+    parser.add_argument("--seed", type=int, default=seed, help="of weights and order of samples (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder for the results (%(default)s)")
+
+
+def add_data_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a data set, for scripts whose default needs no network."""
+    parser.add_argument(
+        "--data",
+        choices=("digits", "mnist", "fashion_mnist", "auto"),
+        default="digits",
+        help="the 8x8 digits need no network; mnist and fashion_mnist are downloaded if they are not found; auto is "
+        "MNIST where it is found under XPNET_DATA or in the cache, else the digits (%(default)s)",
     )
 
 
@@ -63,10 +81,15 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load: Callable[[], Dataset]) -> int:
-    """Train, report and save; return the exit code. What can go wrong ends in one line, not a traceback."""
+    """Train, report and save; return the exit code."""
+    return guarded(lambda: _run(args, make_model, load))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do the work and return its exit code; what can go wrong ends in one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        return _run(args, make_model, load)
+        return work()
     except BackendUnavailableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -102,14 +125,26 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
 
     print(f"weights  {save_weights(model, args.out / 'weights.safetensors')}")
     about = {
-        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": _commit(),
+        **origin(chosen),
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
         "data": f"{data.name}, {len(data.x_train)} training and {len(data.x_test)} test images",
         "test_accuracy": result.accuracy,
         "test_loss": result.loss,
         "seconds": round(sum(history["seconds"]), 1),
+    }
+    history.save(args.out / "history.json", about=about)
+    print(f"history  {args.out / 'history.json'}")
+    if len(history):
+        save_figure(plot_history(history, title=f"{type(model).__name__} on {data.name}"), args.out / "curves.png")
+    return INTERRUPTED if history.interrupted else 0
+
+
+def origin(chosen: backend.Backend) -> dict[str, Any]:
+    """Return where results come from: command, commit, backend, versions and machine."""
+    return {
+        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": _commit(),
         "backend": chosen.name,
         "dtype": backend.dtype_name(chosen.dtype),
         "versions": {
@@ -119,12 +154,25 @@ def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load:
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    history.save(args.out / "history.json", about=about)
-    print(f"history  {args.out / 'history.json'}")
-    if len(history):
-        plot_history(history, title=f"{type(model).__name__} on {data.name}").savefig(args.out / "curves.png", dpi=120)
-        print(f"curves   {args.out / 'curves.png'}")
-    return INTERRUPTED if history.interrupted else 0
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure of so many inches, that needs no display."""
+    return require("matplotlib.figure", "the figures").Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure and say where."""
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format="png")
+    print(f"figure   {path}")
+
+
+def save_results(path: Path, about: Mapping[str, Any], **results: Any) -> None:
+    """Write numbers as JSON, with where they come from, and say where."""
+    with atomic_write(path) as file:
+        file.write((json.dumps({"about": about, **results}, indent=2) + "\n").encode())
+    print(f"results  {path}")
 
 
 def _commit() -> str | None:

@@ -1,12 +1,12 @@
-"""Pictures. Each function returns a matplotlib figure, draws on ``ax`` if given, and needs no display."""
+"""Curves of a training run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from xpnet.optional import require
 from xpnet.training.history import History
+from xpnet.viz._drawing import axes_for
 
 __all__ = ["plot_history"]
 
@@ -45,12 +45,8 @@ def plot_history(history: History, *, ax: Sequence[Any] | None = None, title: st
     if not len(history):
         raise ValueError("plot_history: the history holds no epoch yet")
     names = [name for name in LABELS if any(v is not None for v in history[name])]
-    if ax is None:
-        figure = require("matplotlib.figure", "plotting").Figure(figsize=(5 * len(names), 3.6), layout="constrained")
-        ax = [figure.add_subplot(1, len(names), i + 1) for i in range(len(names))]
-    if len(ax) < len(names):
-        raise ValueError(f"plot_history: {len(names)} axes needed, one each for {' and '.join(names)}; got {len(ax)}")
-    for name, axes in zip(names, ax, strict=False):
+    drawn = axes_for("plot_history", ax, len(names), f"one each for {' and '.join(names)}", size=(5.0, 3.6))
+    for name, axes in zip(names, drawn, strict=True):
         for series, label, style in ((name, "training", "o-"), (f"validation_{name}", "validation", "s--")):
             points = [(e, v) for e, v in zip(history["epoch"], history[series], strict=True) if v is not None]
             if points:
@@ -60,7 +56,7 @@ def plot_history(history: History, *, ax: Sequence[Any] | None = None, title: st
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure = ax[0].figure
+    figure = drawn[0].figure
     if title:
         figure.suptitle(title)
     return figure
