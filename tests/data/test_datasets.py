@@ -224,7 +224,9 @@ def test_load_by_name(tmp_path):
     assert data.load("mnist").name == "mnist"
     assert data.load("Fashion-MNIST").name == "fashion_mnist"
     assert data.load("auto").name == "mnist"
-    with pytest.raises(ValueError, match=r"'cifar'; choose from auto, digits, fashion_mnist, mnist"):
+    with pytest.raises(
+        ValueError, match=r"'cifar'; choose from auto, cifar10, cifar100, digits, fashion_mnist, image_folder, kmni"
+    ):
         data.load("cifar")
     with pytest.raises(TypeError, match="upscale"):
         data.load("mnist", upscale=2)

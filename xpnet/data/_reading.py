@@ -9,7 +9,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO
 
 from xpnet.errors import DataError
 
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
-def opened(path: Path, kind: str, *, gzipped: bool = True) -> Iterator[tuple[BinaryIO, int | None]]:
+def opened(path: Path, kind: str, *, gzipped: bool = True) -> Iterator[tuple[IO[bytes], int | None]]:
     """Open a regular file, unpacking gzip if its first bytes say so and `gzipped` allows it.
 
     Yields the stream and the number of bytes in it: None if gzip is unpacked, as nobody knows then.
@@ -34,12 +34,13 @@ def opened(path: Path, kind: str, *, gzipped: bool = True) -> Iterator[tuple[Bin
             packed = gzipped and file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if packed:
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=file)), None
+                yield gzip.GzipFile(fileobj=file), None
             else:
                 yield file, status.st_size
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        size = os.path.getsize(path)
         raise DataError(
-            f"{path}: the gzip stream is truncated or corrupt ({error}, {os.path.getsize(path)} bytes on disk); {REMEDY}"
+            f"{path}: the gzip stream is truncated or corrupt ({error}, {size} bytes on disk); {REMEDY}"
         ) from error
     except OSError as error:
         raise DataError(
@@ -47,7 +48,7 @@ def opened(path: Path, kind: str, *, gzipped: bool = True) -> Iterator[tuple[Bin
         ) from error
 
 
-def read_exactly(stream: BinaryIO, where: object, count: int, what: str) -> bytearray:
+def read_exactly(stream: IO[bytes], where: object, count: int, what: str) -> bytearray:
     """Read `count` bytes, however many are there; `what` and `where` are for the message."""
     data = bytearray()  # grows with what really comes: a few bytes of gzip may promise a gigabyte
     while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):
@@ -59,7 +60,7 @@ def read_exactly(stream: BinaryIO, where: object, count: int, what: str) -> byte
     return data
 
 
-def skip(stream: BinaryIO, where: object, count: int, what: str) -> None:
+def skip(stream: IO[bytes], where: object, count: int, what: str) -> None:
     """Read `count` bytes and forget them."""
     for start in range(0, count, _CHUNK):
         read_exactly(stream, where, min(_CHUNK, count - start), what)

@@ -231,7 +231,7 @@ class Dataset:
         return self._replaced({name: (scale(x), t) for name, (x, t) in self._parts().items()}, max_value=float(high))
 
     def _replaced(self, parts: dict[str, tuple[Images, Labels]], **changes: Any) -> Dataset:
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{kind}_{name}": array for name, part in parts.items() for kind, array in zip("xt", part, strict=True)
         }
         return dataclasses.replace(self, **arrays, **changes)

@@ -21,7 +21,7 @@ import gzip
 import math
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ def read_idx(path: str | os.PathLike[str], *, ndim: int | None = None, max_bytes
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read_header(stream: BinaryIO, path: Path, ndim: int | None) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(stream: IO[bytes], path: Path, ndim: int | None) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -204,15 +203,15 @@ class Loader:
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")
         # All that a batch depends on is settled here, so that a thread makes the same ones
         context = contextvars.copy_context()
-        make = functools.partial(context.run, self._maker(epoch))
+        maker = self._maker(epoch)
         numbers = range(start, len(self))
         depth = self._depth()
         try:
             if depth == 0 or len(numbers) == 1:
                 for number in numbers:
-                    yield make(number)
+                    yield context.run(maker, number)
             else:
-                yield from ahead(make, numbers, depth)
+                yield from ahead(lambda number: context.run(maker, number), numbers, depth)
         finally:
             if self.epoch == epoch:  # else it was set during the pass, and that stands
                 self.epoch = epoch + 1
