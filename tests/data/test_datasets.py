@@ -211,7 +211,7 @@ def test_digits_refusals(monkeypatch):
 
 def test_digits_with_an_empty_half():
     pytest.importorskip("sklearn")
-    with pytest.raises(DataError, match="the test half has 0 images"):
+    with pytest.raises(DataError, match="the test part has 0 images"):
         data.digits(test_fraction=1e-4)
 
 
@@ -224,7 +224,9 @@ def test_load_by_name(tmp_path):
     assert data.load("mnist").name == "mnist"
     assert data.load("Fashion-MNIST").name == "fashion_mnist"
     assert data.load("auto").name == "mnist"
-    with pytest.raises(ValueError, match=r"'cifar'; choose from auto, digits, fashion_mnist, mnist"):
+    with pytest.raises(
+        ValueError, match=r"'cifar'; choose from auto, cifar10, cifar100, digits, fashion_mnist, image_folder, kmni"
+    ):
         data.load("cifar")
     with pytest.raises(TypeError, match="upscale"):
         data.load("mnist", upscale=2)
@@ -334,6 +336,70 @@ def test_scaled(dtype, low, high):
             found.scaled(*bad)
 
 
+@pytest.mark.parametrize(
+    ("validation", "count"), [(0.2, 12), (0.1, 6), (0.34, 20), (5, 5), (np.int64(30), 30), (57, 57)]
+)
+@pytest.mark.parametrize("stratified", [True, False])
+def test_split(validation, count, stratified):
+    x = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
+    t = np.arange(60) % 3
+    whole = Dataset(x, t, x[:4], t[:4], ("a", "b", "c"), "small", 255.0)
+    found = whole.split(validation, stratified=stratified, seed=4)
+    assert whole.validation is None
+    assert str(found) == (
+        f"<Dataset small: {60 - count} train, {count} validation, 4 test, (1, 1, 1) uint8 0..255, 3 classes>"
+    )
+    for part in (found.train, found.validation):
+        np.testing.assert_array_equal(part.x.ravel() % 3, part.t)  # each image with its own label
+    both = np.concatenate([found.x_train, found.x_validation]).ravel()
+    np.testing.assert_array_equal(np.sort(both), np.arange(60))
+    assert found.test.x is whole.x_test
+    if stratified:
+        assert np.all(np.abs(np.bincount(found.t_validation) - count / 3) < 1)
+    again = whole.split(validation, stratified=stratified, seed=4)
+    np.testing.assert_array_equal(again.x_validation, found.x_validation)
+    other = whole.split(validation, stratified=stratified, seed=5)
+    assert not np.array_equal(other.x_validation, found.x_validation)
+
+
+def test_what_is_done_to_a_split_data_set_is_done_to_all_parts():
+    found = small_dataset().split(5, stratified=False)
+    assert [len(part.t) for part in (found.limit(3).train, found.limit(3).validation, found.limit(3).test)] == [3, 5, 4]
+    assert len(found.limit(3, 2, n_validation=1).validation.t) == 1
+    scaled = found.scaled()
+    assert scaled.x_validation.dtype == np.float32
+    np.testing.assert_allclose(scaled.x_validation, found.x_validation / 255, rtol=1e-6)
+    with pytest.raises(ValueError, match="n_validation is 0"):
+        found.limit(3, n_validation=0)
+
+
+@pytest.mark.parametrize("validation", [0, 1.0, -0.1, 10, 11, -3, float("nan"), True, None, "0.1", [0.1]])
+def test_split_refuses_shares(validation):
+    with pytest.raises(ValueError, match=r"small.split: validation is .* from 1 to 9"):
+        small_dataset().split(validation)
+
+
+def test_split_refusals():
+    found = small_dataset()  # classes of 4, 3 and 3 images
+    with pytest.raises(DataError, match=r"class 'b' has 3 image\(s\), of which 3 would be for training and 0 for val"):
+        found.split(0.1)
+    with pytest.raises(DataError, match=r"class 'b' has 3 image\(s\), of which 0 would be for training and 3 for val"):
+        found.split(0.9)
+    assert len(found.split(0.1, stratified=False).validation.t) == 1
+    with pytest.raises(DataError, match=r"validation=0\.04 of 10 images leaves one of the parts empty"):
+        found.split(0.04)
+    with pytest.raises(DataError, match="5 images are kept for validation already"):
+        found.split(5, stratified=False).split(2)
+    with pytest.raises(ValueError, match="seed"):
+        found.split(0.5, seed=-1)
+
+
+def test_a_class_that_nobody_has_may_be_missing_from_both_parts():
+    good = small_dataset()
+    wider = Dataset(*good.train, *good.test, ("a", "b", "c", "d"), "wider", 255.0)
+    assert set(wider.split(0.5).t_validation.tolist()) == {0, 1, 2}
+
+
 def test_scale_is_what_the_loader_wants():
     assert small_dataset(max_value=16.0).scale == (1 / 16, 0.0)
 
@@ -341,8 +407,8 @@ def test_scale_is_what_the_loader_wants():
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"x_train": np.zeros((10, 3, 4), np.uint8)}, r"train half has images of shape \(10, 3, 4\)"),
-        ({"x_test": np.zeros((4, 2, 3, 4))}, "test half has images of .* float64"),
+        ({"x_train": np.zeros((10, 3, 4), np.uint8)}, r"train part has images of shape \(10, 3, 4\)"),
+        ({"x_test": np.zeros((4, 2, 3, 4))}, "test part has images of .* float64"),
         ({"x_test": np.zeros((4, 2, 3, 5), np.uint8)}, r"test images \(2, 3, 5\)"),
         ({"x_test": np.zeros((4, 2, 3, 4), np.float32)}, "test images .* float32"),
         ({"t_train": np.zeros(9, np.int64)}, "10 images and 9 labels"),
@@ -350,6 +416,12 @@ def test_scale_is_what_the_loader_wants():
         ({"t_test": np.zeros((4, 3), np.int64)}, r"labels of shape \(4, 3\)"),
         ({"t_test": np.array([0, 1, 2, 3])}, "labels from 0 to 3; expected 0 to 2"),
         ({"t_test": np.array([0, 1, 2, -1])}, "labels from -1 to 2"),
+        ({"x_validation": np.zeros((1, 2, 3, 4), np.uint8)}, "x_validation and t_validation belong together"),
+        ({"x_validation": np.zeros((1, 2, 3, 4)), "t_validation": np.zeros(1, np.int64)}, "validation part .* float64"),
+        (
+            {"x_validation": np.zeros((1, 2, 3, 5), np.uint8), "t_validation": np.zeros(1, np.int64)},
+            r"validation images \(2, 3, 5\)",
+        ),
     ],
 )
 def test_dataset_refuses_what_does_not_fit(changed, match):

@@ -76,8 +76,9 @@ def checked_augmented(result: Any, size: int, augment: Any) -> tuple[Array, Arra
         x, t = result
         if all(len(getattr(part, "shape", ())) > 0 and part.shape[0] == size for part in result):
             return x, t
-    found = [getattr(part, "shape", type(part).__name__) for part in result] if isinstance(result, tuple) else result
+    parts = result if isinstance(result, tuple) else (result,)
+    found = ", ".join(str(getattr(part, "shape", type(part).__name__)) for part in parts)
     raise ValueError(
-        f"Loader: augment {augment!r} returned {str(found)[:80]} for a batch of {size} samples; "
-        "return (x, t) with as many samples in both"
+        f"Loader: augment {augment!r} returned ({found}) for a batch of {size} samples; "
+        "return a pair (x, t) with as many samples in both"
     )

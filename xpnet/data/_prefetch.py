@@ -24,6 +24,7 @@ def ahead(make: Callable[[int], T], numbers: Iterable[int], depth: int) -> Itera
     """
     worker = _Worker(make, numbers, depth)
     try:
+        worker.start()  # in here, since Ctrl-C may come before it returns
         yield from worker
     finally:
         worker.stop()
@@ -41,8 +42,11 @@ class _Worker(Generic[T]):
         self._thread = threading.Thread(
             target=self._run, args=(make, numbers, depth), name="xpnet-prefetch", daemon=True
         )
-        self._thread.start()
+        self._process = os.getpid()
+
+    def start(self) -> None:
         _workers.add(self)
+        self._thread.start()
 
     def _run(self, make: Callable[[int], T], numbers: Iterable[int], depth: int) -> None:
         try:
@@ -87,13 +91,13 @@ class _Worker(Generic[T]):
 
     def stop(self) -> None:
         """Tell the thread to end, and wait while it finishes what it is making."""
-        if not self._thread.is_alive():  # after a fork its lock might never be free
+        if os.getpid() != self._process:  # a fork left the thread behind, perhaps holding its lock
             return
         with self._changed:
             self._stopped = True
             self._ready.clear()
             self._changed.notify_all()
-        if self._thread is not threading.current_thread():  # where a collection may have run
+        if self._thread.is_alive() and self._thread is not threading.current_thread():  # a collection may run there
             self._thread.join(_PATIENCE)
 
 
@@ -105,7 +109,3 @@ def _stop_all() -> None:
     """End the threads of passes that somebody still holds, while the interpreter is whole."""
     for worker in list(_workers):
         worker.stop()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.clear)  # the threads stay behind

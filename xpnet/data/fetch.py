@@ -64,6 +64,7 @@ def find(
     *,
     root: str | os.PathLike[str] | None = None,
     loose: bool = True,
+    suffixes: Sequence[str] = ("", ".gz"),
 ) -> Path | None:
     """Return where the file `name` (or `name`.gz) lies on this machine, or None.
 
@@ -77,6 +78,8 @@ def find(
         Look below this folder, and in it, instead.
     loose : bool, default True
         Look in ``$XPNET_DATA`` itself too.
+    suffixes : sequence of str
+        What may follow `name`.
 
     Examples
     --------
@@ -87,7 +90,7 @@ def find(
     'a-idx1-ubyte.gz'
     """
     for place in _places(folder_names, root, loose):
-        for candidate in (place / name, place / f"{name}.gz"):
+        for candidate in (place / f"{name}{suffix}" for suffix in suffixes):
             if os.path.isfile(candidate):  # unlike Path.is_file, False where access is denied
                 return candidate
     return None
@@ -103,6 +106,7 @@ def find_or_download(
     loose: bool = True,
     max_bytes: int = 64 << 20,
     timeout: float = 30.0,
+    remedy: str = "this file and the others of the data set (gzipped or not)",
 ) -> Path:
     """Return a file of this machine, downloading it to the cache folder if it is not there.
 
@@ -128,6 +132,8 @@ def find_or_download(
         A longer download is broken off.
     timeout : float, default 30
         Seconds that a mirror may stay silent.
+    remedy : str
+        What the message says to put into a folder.
 
     Returns
     -------
@@ -152,9 +158,9 @@ def find_or_download(
         return found
     places = _places(folder_names, root, loose)
     if root is not None:
-        raise DataError(_not_found(name, places, ["nothing is downloaded where root is given"]))
+        raise DataError(_not_found(name, remedy, places, ["nothing is downloaded where root is given"]))
     if _offline():
-        raise DataError(_not_found(name, places, ["XPNET_OFFLINE is set, so nothing was downloaded"]))
+        raise DataError(_not_found(name, remedy, places, ["XPNET_OFFLINE is set, so nothing was downloaded"]))
     target = cache_folder() / folder_names[0] / f"{name}.gz"
     failures = []
     for mirror in mirrors:
@@ -167,7 +173,7 @@ def find_or_download(
             logger.info("download failed: %s", failures[-1])
         else:
             return target
-    raise DataError(_not_found(name, places, failures))
+    raise DataError(_not_found(name, remedy, places, failures))
 
 
 def _reason(error: Exception) -> str:
@@ -178,13 +184,13 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _not_found(name: str, places: Sequence[Path], failures: Sequence[str]) -> str:
+def _not_found(name: str, remedy: str, places: Sequence[Path], failures: Sequence[str]) -> str:
     chosen = os.environ.get("XPNET_DATA")
     lines = [f"{name} (or {name}.gz) was not found. Looked in:"]
     lines += [f"  {place}" for place in places]
     lines += ["Downloads:", *(f"  {failure}" for failure in failures or ["no mirror is known"])]
     lines += [
-        f"Remedy: put this file and the others of the data set (gzipped or not) into {places[0]}, or set",
+        f"Remedy: put {remedy} into {places[0]}, or set",
         "XPNET_DATA to the folder that holds such a folder"
         + (f" (it is now {chosen!r})." if chosen else " (it is not set now)."),
     ]

@@ -17,19 +17,16 @@ what gzip unpacks is never more than was promised.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import math
 import os
-import stat
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xpnet.data._reading import REMEDY, opened, read_exactly
 from xpnet.errors import DataError
 from xpnet.files import atomic_write
 
@@ -38,9 +35,6 @@ __all__ = ["read_idx", "write_idx"]
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 _CODES = {name: code for code, name in _TYPES.items()}
 _MAX_DIMENSIONS = 8
-_GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 20
-_REMEDY = "replace the file by a fresh copy, or check that it is the one you meant"
 
 
 def read_idx(path: str | os.PathLike[str], *, ndim: int | None = None, max_bytes: int = 1 << 30) -> npt.NDArray[Any]:
@@ -78,50 +72,30 @@ def read_idx(path: str | os.PathLike[str], *, ndim: int | None = None, max_bytes
     array([5, 0, 4], dtype=uint8)
     """
     path = Path(path)
-    with _explained(path):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise DataError(f"{path}: expected an IDX file, but this is no regular file; {_REMEDY}")
-        with open(path, "rb") as file:
-            gzipped = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if gzipped else file
-            dtype, shape = _read_header(stream, path, ndim)
-            count = _checked_bytes(path, dtype, shape, max_bytes)
-            if not gzipped:
-                _check_file_size(path, status.st_size, 4 + 4 * len(shape), count)
-            data = _read_elements(stream, path, count)
+    with opened(path, "an IDX file") as (stream, size):
+        dtype, shape = _read_header(stream, path, ndim)
+        count = _checked_bytes(path, dtype, shape, max_bytes)
+        if size is not None:
+            _check_file_size(path, size, 4 + 4 * len(shape), count)
+        data = read_exactly(stream, path, count, "elements")
+        # This one byte also makes gzip reach the end of its stream and compare the check sum.
+        if stream.read(1):
+            raise DataError(f"{path}: expected {count} bytes of elements, but more follow; {REMEDY}")
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the operating system and gzip raise into one kind of error that names the file."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: the gzip stream is truncated or corrupt ({error}, "
-            f"{os.path.getsize(path)} bytes on disk); {_REMEDY}"
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        ) from error
-
-
-def _read_header(stream: BinaryIO, path: Path, ndim: int | None) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(stream: IO[bytes], path: Path, ndim: int | None) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(
             f"{path}: expected an IDX file, which begins with 00 00, a type of "
             f"{', '.join(f'{code:02x}' for code in _TYPES)} and the number of dimensions; "
-            f"its first bytes are {magic.hex(' ') or 'missing (the file is empty)'}; {_REMEDY}"
+            f"its first bytes are {magic.hex(' ') or 'missing (the file is empty)'}; {REMEDY}"
         )
     dimensions = magic[3]
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
-        raise DataError(f"{path}: expected 1 to {_MAX_DIMENSIONS} dimensions, the header says {dimensions}; {_REMEDY}")
+        raise DataError(f"{path}: expected 1 to {_MAX_DIMENSIONS} dimensions, the header says {dimensions}; {REMEDY}")
     if ndim is not None and dimensions != ndim:
         raise DataError(
             f"{path}: expected {ndim} dimension(s), the header says {dimensions}; "
@@ -130,7 +104,7 @@ def _read_header(stream: BinaryIO, path: Path, ndim: int | None) -> tuple[np.dty
     sizes = stream.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise DataError(
-            f"{path}: expected a header of {4 + 4 * dimensions} bytes, the file ends after {4 + len(sizes)}; {_REMEDY}"
+            f"{path}: expected a header of {4 + 4 * dimensions} bytes, the file ends after {4 + len(sizes)}; {REMEDY}"
         )
     shape = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
     return np.dtype(">" + _TYPES[magic[2]]), shape
@@ -142,7 +116,7 @@ def _checked_bytes(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], max
     if dtype.itemsize * math.prod(max(size, 1) for size in shape) > max_bytes:
         raise DataError(
             f"{path}: the header promises shape {shape} of {dtype.itemsize}-byte elements, more than the "
-            f"limit of {max_bytes} bytes; raise max_bytes if the file is really that large, else {_REMEDY}"
+            f"limit of {max_bytes} bytes; raise max_bytes if the file is really that large, else {REMEDY}"
         )
     return dtype.itemsize * math.prod(shape)
 
@@ -152,23 +126,8 @@ def _check_file_size(path: Path, size: int, header: int, count: int) -> None:
     if size != header + count:
         raise DataError(
             f"{path}: expected {header + count} bytes ({header} of header, {count} of elements), "
-            f"the file has {size}: it is {'truncated' if size < header + count else 'too long'}; {_REMEDY}"
+            f"the file has {size}: it is {'truncated' if size < header + count else 'too long'}; {REMEDY}"
         )
-
-
-def _read_elements(stream: BinaryIO, path: Path, count: int) -> bytearray:
-    """Read `count` bytes and make sure that nothing follows, never taking more than one byte over."""
-    data = bytearray()  # grows with what really comes: a few bytes of gzip may promise a gigabyte
-    while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):
-        data += chunk
-    if len(data) < count:
-        raise DataError(
-            f"{path}: expected {count} bytes of elements, only {len(data)} came: the file is truncated; {_REMEDY}"
-        )
-    # This one byte also makes gzip reach the end of its stream and compare the check sum.
-    if stream.read(1):
-        raise DataError(f"{path}: expected {count} bytes of elements, but more follow; {_REMEDY}")
-    return data
 
 
 def write_idx(path: str | os.PathLike[str], array: npt.ArrayLike) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,9 +60,10 @@ class Loader:
         and returns what takes its place, with as many samples; `x` and `t` are its own to change.
         `rng` is a `numpy.random.Generator` that depends on `seed`, the epoch and the number of the
         batch alone.
-    prefetch : int, default 2
+    prefetch : int, optional
         Batches that a thread prepares ahead; 0 prepares each in the calling thread when it is asked
-        for. The batches are the same.
+        for. By default 2 on a device other than the CPU or with `augment`, else 0: there is too
+        little to prepare. The batches are the same.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Loader:
         scale: tuple[float, float] | None = None,
         dtype: Any = None,
         augment: Augment | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
     ) -> None:
         # Contiguous, since gathering rows out of any other array would copy all of it every time.
         self._x = np.ascontiguousarray(backend.to_numpy(x))
@@ -136,7 +136,7 @@ class Loader:
         self.seed = checked_int("seed", seed, 0, "0 to 2**64 - 1")
         self.drop_last = bool(drop_last)
         self.augment = augment
-        self.prefetch = checked_int("prefetch", prefetch, 0, "0 or more")
+        self.prefetch = None if prefetch is None else checked_int("prefetch", prefetch, 0, "0 or more")
         self.epoch = 0
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
@@ -162,7 +162,7 @@ class Loader:
         return self._x.shape[1:]
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        """Give the batches of epoch `epoch`, and count it when the pass ends or is abandoned."""
+        """Give the batches of epoch `epoch`, all of them."""
         return self.iterate()
 
     def iterate(self, start: int = 0) -> Iterator[tuple[Array, Array]]:
@@ -177,7 +177,6 @@ class Loader:
         Returns
         -------
         iterator of (x, t)
-            Closing it, or dropping it, ends the thread that prepares batches.
 
         Raises
         ------
@@ -204,17 +203,25 @@ class Loader:
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")
         # All that a batch depends on is settled here, so that a thread makes the same ones
         context = contextvars.copy_context()
-        make = functools.partial(context.run, self._maker(epoch))
+        maker = self._maker(epoch)
         numbers = range(start, len(self))
+        depth = self._depth()
         try:
-            if self.prefetch == 0 or len(numbers) == 1:
+            if depth == 0 or len(numbers) == 1:
                 for number in numbers:
-                    yield make(number)
+                    yield context.run(maker, number)
             else:
-                yield from ahead(make, numbers, self.prefetch)
+                yield from ahead(lambda number: context.run(maker, number), numbers, depth)
         finally:
             if self.epoch == epoch:  # else it was set during the pass, and that stands
                 self.epoch = epoch + 1
+
+    def _depth(self) -> int:
+        if self.prefetch is not None:
+            return self.prefetch
+        chosen = backend.get()
+        on_host = backend.is_on_host(chosen.xp.empty(0, device=chosen.device))
+        return 0 if on_host and self.augment is None else 2
 
     def _maker(self, epoch: int) -> Callable[[int], tuple[Array, Array]]:
         """Return the function that makes the batches of an epoch by their numbers."""

@@ -1,11 +1,17 @@
-"""Splitting samples so that every class keeps its share."""
+"""Splitting samples, so that every class keeps its share or at random."""
 
 from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["stratified_split"]
+from xpnet.errors import DataError
+from xpnet.random import generator
+
+__all__ = ["split_validation", "stratified_split"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -61,3 +67,75 @@ def stratified_split(t: npt.ArrayLike, fraction: float, seed: int = 0) -> tuple[
     for indices, count in zip(members, take, strict=True):
         chosen[indices[:count]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def split_validation(
+    t: Indices, validation: float, stratified: bool, seed: int, name: str, classes: Sequence[str]
+) -> tuple[Indices, Indices]:
+    """Choose what `Dataset.split` keeps for validation, and refuse to leave a part, or a class of one, empty.
+
+    Parameters
+    ----------
+    t : ndarray of int64, shape (N,)
+    validation : float or int
+        Share of the samples, or their number.
+    stratified : bool
+    seed : int
+    name : str
+        Of the data set, for messages.
+    classes : sequence of str
+
+    Returns
+    -------
+    rest, chosen : ndarray of int64
+        Indices into `t`, each in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If `validation` or `seed` makes no sense.
+    DataError
+        If a part, or with `stratified` a class in one of the parts, would be empty.
+
+    Examples
+    --------
+    >>> rest, chosen = split_validation(np.array([0, 0, 0, 1, 1, 1]), 2, True, 0, "pets", ("cat", "dog"))
+    >>> len(rest), len(chosen)
+    (4, 2)
+    """
+    where = f"{name}.split"
+    fraction = _checked_share(validation, len(t), where)
+    rng = generator(seed)
+    if not 0 < round(fraction * len(t)) < len(t):
+        raise DataError(f"{where}: validation={validation} of {len(t)} images leaves one of the parts empty; change it")
+    if not stratified:
+        order = rng.permutation(len(t))
+        count = round(fraction * len(t))
+        return np.sort(order[count:]), np.sort(order[:count])
+    rest, chosen = stratified_split(t, fraction, seed)
+    kept, taken, whole = (np.bincount(part, minlength=len(classes)) for part in (t[rest], t[chosen], t))
+    torn = np.flatnonzero((whole > 0) & ((kept == 0) | (taken == 0)))
+    if torn.size:
+        k = torn[0]
+        raise DataError(
+            f"{where}: class {classes[k]!r} has {whole[k]} image(s), of which {kept[k]} would be for training and "
+            f"{taken[k]} for validation; change validation={validation}, add images of that class, or use "
+            "stratified=False"
+        )
+    return rest, chosen
+
+
+def _checked_share(validation: float, size: int, where: str) -> float:
+    """Return `validation` as a fraction of `size`."""
+    fraction = float("nan")
+    if not isinstance(validation, (bool, np.bool_)):
+        try:
+            fraction = operator.index(validation) / size  # type: ignore[arg-type]
+        except TypeError:
+            fraction = float(validation) if isinstance(validation, (float, np.floating)) else fraction
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(
+            f"{where}: validation is {validation!r}; give a share between 0 and 1, such as 0.1, "
+            f"or a number of images from 1 to {size - 1}"
+        )
+    return fraction

@@ -1,0 +1,59 @@
+"""Decoding one image file with Pillow into pixels of a given size and number of channels."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xpnet.data._reading import REMEDY, opened
+from xpnet.errors import DataError
+from xpnet.optional import require
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"},
+)
+
+# Not all that Pillow knows: it hands EPS to Ghostscript, for one
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+def read_image(path: Path, size: tuple[int, int] | None, channels: int, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """Return an image as uint8 (C, H, W), of `size` (H, W) if that is given.
+
+    It is turned upright as its EXIF says, scaled until it just covers `size`, and what protrudes is cut
+    off on both sides alike. 16-bit grey becomes 8-bit. All that goes wrong is a `DataError` with the path.
+    """
+    pillow = require("PIL.Image", "reading images")
+    operations = require("PIL.ImageOps", "reading images")
+    with opened(path, "an image", gzipped=False) as (stream, _), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, and of a size that is checked here
+        try:
+            with pillow.open(stream, formats=_FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise DataError(
+                        f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
+                        f"raise max_pixels if the image is really that large, else {REMEDY}"
+                    )
+                upright = _eight_bit(operations.exif_transpose(image), pillow).convert(MODES[channels])
+                if size is not None and upright.size != size[::-1]:
+                    upright = operations.fit(upright, size[::-1], method=pillow.Resampling.BICUBIC)
+                pixels = np.array(upright, dtype=np.uint8)
+        except DataError:
+            raise
+        except Exception as error:  # Pillow raises all kinds for damaged files, SyntaxError among them
+            raise DataError(f"{path}: no image that can be read ({type(error).__name__}: {error}); {REMEDY}") from error
+    return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _eight_bit(image: Any, pillow: Any) -> Any:
+    """Bring 16-bit grey to 8 bits: Pillow would clip it."""
+    if image.mode.startswith("I;16"):
+        return pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")
+    return image
