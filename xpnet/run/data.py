@@ -1,0 +1,107 @@
+"""The data of a run: loaded, cut, split, scaled and augmented as its settings say."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import data
+from xpnet.data import Dataset, Loader, augment
+from xpnet.errors import DataError
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.run.settings import PIXELS, Settings
+from xpnet.text import parse_spec
+
+if TYPE_CHECKING:
+    from xpnet.run.saved import SavedRun
+
+__all__ = ["held_out", "load_dataset", "make_loss", "pixel_scale", "test_data", "training_loader"]
+
+
+def load_dataset(settings: Settings) -> Dataset:
+    """Load the data set that the settings name, and cut and split it.
+
+    ``data`` is the name of a data set with options behind colons (``digits:upscale=4``), the path of an ``.npz``
+    file, or that of a folder of images.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set, or it has no such option.
+    DataError, MissingDependencyError
+        If it cannot be loaded or split.
+    """
+    found = _load(settings.data)
+    if settings.limit is not None:
+        found = found.limit(settings.limit, settings.limit)
+    return found.split(settings.validation, seed=settings.seed) if settings.validation else found
+
+
+def _load(text: str) -> Dataset:
+    path = Path(text)
+    if path.suffix == ".npz":
+        return data.npz(path)
+    if path.is_dir():
+        return data.image_folder(path)
+    name, values, options = parse_spec(text)
+    if values:
+        raise ValueError(f"data {text!r}: give options by name, such as digits:upscale=4")
+    try:
+        return data.load(name, **options)
+    except TypeError as error:
+        raise ValueError(f"data {text!r}: {error}") from None
+
+
+def test_data(saved: SavedRun, name: str | None = None, limit: int | None = None) -> Dataset:
+    """Return the data set of a run for its test images, or another one that fits its model.
+
+    Raises
+    ------
+    ValueError, DataError, MissingDependencyError
+        As `load_dataset` does; and if images or classes are others than those of the model.
+    """
+    wanted = {"data": name or saved.settings.data, "limit": limit, "validation": 0.0, "early_stopping": None}
+    found = load_dataset(dataclasses.replace(saved.settings, **wanted))
+    if found.input_shape != saved.input_shape or len(found.classes) != len(saved.classes):
+        raise DataError(
+            f"{found.name}: images {found.input_shape} of {len(found.classes)} classes, but the model of {saved.path} "
+            f"takes {saved.input_shape} and tells {len(saved.classes)} classes apart"
+        )
+    return found
+
+
+def pixel_scale(pixels: str, max_value: float) -> tuple[float, float]:
+    """Return (a, b) such that x * a + b brings 0..max_value to the range that `pixels` names."""
+    low, high = PIXELS[pixels]
+    return (high - low) / max_value, low
+
+
+def training_loader(settings: Settings, dataset: Dataset) -> Loader:
+    """Return the batches of the training images."""
+    change = None
+    if settings.augment is not None:
+        change = augment.parse(settings.augment, classes=len(dataset.classes))
+    return Loader(
+        *dataset.train,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        scale=pixel_scale(settings.pixels, dataset.max_value),
+        augment=change,
+    )
+
+
+def held_out(x: Any, t: Any, scale: tuple[float, float], *, batch_size: int = 256) -> Loader:
+    """Return batches in order, as they are, for measuring."""
+    return Loader(x, t, batch_size=batch_size, shuffle=False, scale=scale)
+
+
+def make_loss(settings: Settings, dataset: Dataset) -> SoftmaxCrossEntropy:
+    """Return the loss, with weights in inverse proportion to the classes' numbers if they are to be balanced."""
+    weights = None
+    if settings.class_weights == "balanced":
+        counts = np.bincount(dataset.train.t, minlength=len(dataset.classes))
+        weights = [float(len(dataset.train.t) / (len(counts) * n)) if n else 0.0 for n in counts]
+    return SoftmaxCrossEntropy(label_smoothing=settings.label_smoothing, class_weights=weights)

@@ -1,0 +1,200 @@
+"""A run from its settings to its results on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from xpnet import backend, optim
+from xpnet.backend import Backend
+from xpnet.data import Dataset, Loader
+from xpnet.errors import WeightsError
+from xpnet.io import load_weights
+from xpnet.layers import Layer
+from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, training_loader
+from xpnet.run.origin import origin
+from xpnet.run.saved import make_model
+from xpnet.run.settings import Settings
+from xpnet.schedules import Cosine, MultiStep, OneCycle, Plateau, Schedule, Step, Warmup
+from xpnet.training import (
+    Callback,
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    Evaluation,
+    History,
+    Trainer,
+    load_checkpoint,
+)
+from xpnet.viz import plot_history, save_figure
+
+__all__ = ["Outcome", "train"]
+
+CHECKPOINT_SECONDS = 60.0  # what a crash in mid-epoch costs at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        With ``settings.toml``, ``last.safetensors`` (and ``best.safetensors``), ``log.csv``, ``history.json``
+        and ``curves.png``.
+    history : History
+    test : Evaluation
+        Of the last weights on the test images.
+    best : Evaluation or None
+        Of the best epoch's weights on the test images, if images were held out to choose it.
+    """
+
+    folder: Path
+    history: History
+    test: Evaluation
+    best: Evaluation | None
+
+
+def train(
+    settings: Settings, folder: Path, *, resume: bool = False, command: str = "", verbose: bool = True
+) -> Outcome:
+    """Train as the settings say and leave everything in a folder.
+
+    Parameters
+    ----------
+    settings : Settings
+    folder : path
+        Made if need be.
+    resume : bool, default False
+        Go on from ``last.safetensors`` in the folder, to the end that the settings say.
+    command : str, optional
+        To be noted in ``history.json``.
+    verbose : bool, default True
+        Print the summary of the model, a line for each epoch and the results.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ValueError, OperationError, DataError, WeightsError, MissingDependencyError, OSError
+        As the parts of the run do; checkpoints written so far stay.
+    """
+    chosen = backend.use(settings.backend, dtype=settings.dtype)
+    dataset = load_dataset(settings)
+    loader = training_loader(settings, dataset)
+    scale = pixel_scale(settings.pixels, dataset.max_value)
+    tests = held_out(*dataset.test, scale)
+    # without images held out, the test images are looked at after each epoch and nothing is chosen by them
+    watched = tests if dataset.validation is None else held_out(*dataset.validation, scale)
+    about = {
+        "settings": settings.to_dict(),
+        "data": dataset.name,
+        "classes": list(dataset.classes),
+        "input_shape": list(dataset.input_shape),
+        "scale": list(scale),
+        "max_value": dataset.max_value,
+    }
+    best = "validation_loss" if settings.validation else None
+    checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
+    model = make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
+    trainer = _trainer(settings, dataset, model, len(loader), [checkpoint, CSVLog(folder / "log.csv")])
+    if resume:
+        load_checkpoint(checkpoint.last, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save(folder / "settings.toml")
+    if verbose:
+        print(_opening(dataset, chosen))
+        print(model.summary())
+        if resume:
+            print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
+    history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
+    described = origin(command, chosen) | {
+        "model": type(model).__name__,
+        "parameters": sum(p.size for p in model.parameters()),
+    }
+    return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose)
+
+
+def _trainer(settings: Settings, dataset: Dataset, model: Layer, batches: int, callbacks: list[Callback]) -> Trainer:
+    options: dict[str, Any] = {"lr": settings.lr}
+    if settings.weight_decay:
+        options["weight_decay"] = settings.weight_decay
+    if settings.clip_norm is not None:
+        options["clip_norm"] = settings.clip_norm
+    if settings.early_stopping is not None:
+        callbacks = [EarlyStopping(patience=settings.early_stopping), *callbacks]
+    return Trainer(
+        model,
+        loss=make_loss(settings, dataset),
+        optimizer=optim.by_name(settings.optimizer, **options),
+        schedule=_schedule(settings, batches),
+        micro_batch=settings.micro_batch,
+        metrics=() if settings.top is None else (f"top{settings.top}",),
+        callbacks=callbacks,
+        seed=settings.seed,
+    )
+
+
+def _schedule(settings: Settings, batches: int) -> Schedule | None:
+    """Return the schedule over all updates of the run; "step" divides by ten at a half and at three quarters."""
+    lr, updates = settings.lr, (settings.epochs - settings.warmup) * batches
+    schedules: dict[str, Any] = {
+        "constant": lambda: Step(lr, period=updates, every="update"),
+        "cosine": lambda: Cosine(lr, period=updates, every="update"),
+        "one_cycle": lambda: OneCycle(lr, length=updates, every="update"),
+        "step": lambda: MultiStep(lr, milestones=[updates // 2, updates * 3 // 4], every="update"),
+        "plateau": lambda: Plateau(lr, patience=3),
+    }
+    if settings.schedule == "constant" and not settings.warmup:
+        return None
+    schedule = schedules[settings.schedule]()
+    if not settings.warmup:
+        return schedule
+    return Warmup(schedule, length=settings.warmup * (batches if schedule.every == "update" else 1))
+
+
+def _opening(dataset: Dataset, chosen: Backend) -> str:
+    kept = "" if dataset.validation is None else f", {len(dataset.validation.t):,} validation"
+    counts = f"{len(dataset.train.t):,} training{kept} and {len(dataset.test.t):,} test images"
+    return f"{dataset.name}: {counts}; backend {chosen.name}"
+
+
+def _finish(
+    trainer: Trainer,
+    folder: Path,
+    history: History,
+    tests: Loader,
+    checkpoint: Checkpoint,
+    about: dict[str, Any],
+    verbose: bool,
+) -> Outcome:
+    """Measure on the test images, once, and write what is to be kept."""
+    say = print if verbose else lambda *args: None
+    if history.interrupted:
+        say(f"interrupted after {len(history)} whole epochs; to go on: xpnet train --resume {folder}")
+    elif history.stopped:
+        say(f"stopped: {history.stopped}")
+    test = trainer.evaluate(tests)
+    say(f"test accuracy {test.accuracy:.4f}, loss {test.loss:.4f}")
+    best = None
+    if about["settings"]["validation"] and checkpoint.best.exists():
+        last = trainer.model.state_dict()
+        try:
+            load_weights(trainer.model, checkpoint.best)
+            best = trainer.evaluate(tests)
+            say(f"best epoch: test accuracy {best.accuracy:.4f}, loss {best.loss:.4f}")
+        except WeightsError as error:
+            say(f"the best epoch cannot be read: {error}")
+        trainer.model.load_state_dict(last)
+    about |= {"test_accuracy": test.accuracy, "test_loss": test.loss, "seconds": round(sum(history["seconds"]), 1)}
+    if best is not None:
+        about |= {"best_test_accuracy": best.accuracy, "best_test_loss": best.loss}
+    history.save(folder / "history.json", about=about)
+    if len(history):
+        title = f"{about['model']} on {about['data']}"
+        save_figure(plot_history(history, title=title), folder / "curves.png")
+    say(f"results in {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))))
+    return Outcome(folder, history, test, best)
