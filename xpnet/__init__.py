@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 from xpnet import (
     backend,
+    compare,
     config,
     data,
     errors,
@@ -33,6 +34,7 @@ from xpnet import (
 
 __all__ = [
     "backend",
+    "compare",
     "config",
     "data",
     "errors",

@@ -16,7 +16,8 @@ import xpnet
 from xpnet import backend
 from xpnet.data import Loader
 from xpnet.errors import WeightsError
-from xpnet.io import load_weights, read_arrays, save_weights, write_arrays
+from xpnet.io import load_weights, save_weights
+from xpnet.io.weights import read_arrays, write_arrays
 from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
 from xpnet.optim import SGD, Adam, Momentum
 from xpnet.schedules import Cosine, Plateau

@@ -33,6 +33,7 @@ from xpnet.layers.dropout import Dropout
 from xpnet.layers.group_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
+from xpnet.layers.observe import Observer, observing
 from xpnet.layers.parameter import Parameter
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.prelu import PReLU
@@ -66,6 +67,7 @@ __all__ = [
     "LogSoftmax",
     "Mish",
     "Multiply",
+    "Observer",
     "PReLU",
     "Parallel",
     "Parameter",
@@ -82,4 +84,5 @@ __all__ = [
     "Softsign",
     "Step",
     "Tanh",
+    "observing",
 ]

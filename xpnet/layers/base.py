@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from xpnet import backend, config
 from xpnet.backend import Array
-from xpnet.errors import NonFiniteError, OperationError, ShapeError, StateError
+from xpnet.errors import NonFiniteError, ShapeError, StateError
 from xpnet.functional.checks import check_arrays, describe_non_finite
 from xpnet.layers import state
+from xpnet.layers.observe import current_observer
 from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
 from xpnet.layers.summary import Keeps, Summary, Tensor, Trace, summarize
 from xpnet.random import generator
@@ -117,10 +118,14 @@ class Layer:
                     "for inference call predict(x) or forward(x, train=False), or forget() to drop them",
                 )
             self._pending.append(ctx)
-        if config.get("nan_guard"):
+        guarded, observer = config.get("nan_guard"), current_observer()
+        if guarded or observer is not None:
             try:
-                self._guard("forward", {"the output": y})
-            except OperationError:
+                if guarded:
+                    self._guard("forward", {"the output": y})
+                if observer is not None:
+                    y = observer.after_forward(self, x, y)
+            except BaseException:
                 if train:
                     self.drop_pending()
                 raise
@@ -157,7 +162,8 @@ class Layer:
         if config.get("nan_guard"):
             own = {f"the gradient of {n}": p.grad for n, p in vars(self).items() if isinstance(p, Parameter)}
             self._guard("backward", {"the gradient of x": dx} | own)
-        return dx
+        observer = current_observer()
+        return dx if observer is None else observer.after_backward(self, dy, dx)
 
     def _guard(self, when: str, arrays: dict[str, Array | None]) -> None:
         """Refuse results that are not finite (the setting ``nan_guard``)."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import backend
+from xpnet.config import parse_bytes
+from xpnet.layers.memory import TrainingMemory, largest_batch, training_memory
 from xpnet.text import table
 
 if TYPE_CHECKING:
     from xpnet.layers.base import Layer
+    from xpnet.optim import Optimizer
 
 __all__ = ["Keeps", "Row", "Summary", "Tensor", "Trace", "summarize"]
 
@@ -20,6 +23,7 @@ class Row(NamedTuple):
 
     path: str
     kind: str
+    input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
     kept_bytes: int  # activations kept for backward, each counted at the first layer that keeps it
@@ -36,11 +40,14 @@ class Summary:
     input_shape : tuple of int
         Without the batch.
     rows : list of Row
+    itemsize : int
+        Bytes of one number of the model's float type.
     """
 
     name: str
     input_shape: tuple[int, ...]
     rows: list[Row]
+    itemsize: int
 
     @property
     def parameters(self) -> int:
@@ -56,6 +63,70 @@ class Summary:
     def multiply_adds(self) -> int:
         """Multiply-adds of a forward of one sample; a training step does about three times as many."""
         return sum(row.multiply_adds for row in self.rows)
+
+    def training_memory(self, batch: int, optimizer: str | Optimizer = "adam") -> TrainingMemory:
+        """Predict the memory of a training step.
+
+        Counted are the weights and their gradients, the optimizer's state, the activations kept for backward, and what
+        the layer or the update that takes most holds on top. Left out are the data set, what the array library, BLAS
+        or cuDNN take for themselves, and memory that a pool holds back. With NumPy, the peak of steps of thirteen of
+        xpnet's models was at most 1.1 times the prediction, and at least 0.9 times what it is without one block of a
+        convolution's columns (``XPNET_CONV_WORKSPACE``, 4 MB); nothing else has been measured.
+
+        Parameters
+        ----------
+        batch : int
+            Samples in a step.
+        optimizer : str or Optimizer, default "adam"
+
+        Returns
+        -------
+        TrainingMemory
+
+        Raises
+        ------
+        ValueError
+            If batch is below 1, or there is no such optimizer.
+
+        Examples
+        --------
+        >>> from xpnet.models import LeNet
+        >>> print(LeNet().summary((1, 28, 28)).training_memory(64, "sgd"))
+        parameters                 177,704 bytes
+        gradients                  177,704 bytes
+        optimizer state                  0 bytes
+        activations              1,686,528 bytes
+        scratch                  7,190,976 bytes
+        total                    9,232,912 bytes
+        """
+        return training_memory(self, batch, optimizer)
+
+    def largest_batch(self, memory: int | str, optimizer: str | Optimizer = "adam") -> int:
+        """Find the largest batch whose training step is predicted to fit into so much memory.
+
+        Parameters
+        ----------
+        memory : int or str
+            Bytes, or as ``"4GB"``.
+        optimizer : str or Optimizer, default "adam"
+
+        Returns
+        -------
+        int
+            0 if not even one sample fits.
+
+        Raises
+        ------
+        ValueError
+            If memory is no size, or there is no such optimizer.
+
+        Examples
+        --------
+        >>> from xpnet.models import VGG
+        >>> VGG(16, 1000).summary((3, 224, 224)).largest_batch("8GB", "momentum")
+        106
+        """
+        return largest_batch(self, parse_bytes(memory), optimizer)
 
     def __str__(self) -> str:
         header = ("layer", "kind", "output shape", "parameters", "kept bytes", "multiply-adds")
@@ -115,7 +186,7 @@ class Trace:
             parameters = sum(math.prod(spec.shape) for spec in layer._parameter_specs(x.shape).values())
         kind = type(layer).__name__
         macs = layer._multiply_adds(x.shape, y.shape)
-        self.rows.append(Row(path or kind, kind, y.shape, parameters, kept, macs))
+        self.rows.append(Row(path or kind, kind, x.shape, y.shape, parameters, kept, macs))
 
 
 class Keeps(NamedTuple):
@@ -133,4 +204,4 @@ def summarize(model: Layer, input_shape: tuple[int, ...]) -> Summary:
     model.output_shape(input_shape)  # an error of the whole chain names the layer's path
     trace = Trace(size)
     model._trace(trace, "", trace.tensor(input_shape))
-    return Summary(type(model).__name__, input_shape, trace.rows)
+    return Summary(type(model).__name__, input_shape, trace.rows, size)

@@ -19,7 +19,7 @@ import numpy as np
 import xpnet
 from xpnet import backend
 from xpnet.errors import OperationError, StateError, WeightsError
-from xpnet.io import read_arrays, write_arrays
+from xpnet.io.weights import read_arrays, write_arrays
 from xpnet.training.history import History
 from xpnet.training.position import Position
 

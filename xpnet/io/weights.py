@@ -1,4 +1,4 @@
-"""Weights files: safetensors, from and to any backend. Never pickle."""
+"""Weights files: safetensors, from and to any backend."""
 
 from __future__ import annotations
 
