@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xpnet._picture import read
 from xpnet.backend import Array, array_namespace, device_of, is_half, to_numpy, wide_dtype
 from xpnet.errors import ArgumentError, DTypeError, ShapeError
 from xpnet.functional import conv2d_forward
 from xpnet.optional import require
 
-__all__ = ["apply", "kernel", "names", "plot", "read"]
+__all__ = ["apply", "kernel", "names", "plot"]
 
 Kernel = npt.NDArray[np.float64]
 

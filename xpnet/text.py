@@ -1,10 +1,12 @@
-"""Text for people: tables of aligned columns."""
+"""Text for people and by people: tables, names with settings, what a misspelt name may have meant."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-__all__ = ["table"]
+__all__ = ["near", "parse_spec", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
@@ -31,3 +33,57 @@ def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Return the name and the settings that a text such as ``"lenet:variant=1998"`` or ``"crop:4"`` gives.
+
+    Settings stand behind colons, in order or by name. Whole numbers are ints, others floats, ``true`` and
+    ``false`` bools, everything else text.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    name : str
+    values : list
+        Settings without a name.
+    named : dict of str
+        The others.
+
+    Examples
+    --------
+    >>> from xpnet.text import parse_spec
+    >>> parse_spec("crop:4:mode=reflect")
+    ('crop', [4], {'mode': 'reflect'})
+    """
+    name, *settings = (part.strip() for part in text.split(":"))
+    values = [_value(setting) for setting in settings if "=" not in setting]
+    pairs = (setting.partition("=") for setting in settings if "=" in setting)
+    return name, values, {key.strip(): _value(value.strip()) for key, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def near(wrong: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean ...?"`` if something known looks like what is wrong, else nothing.
+
+    Examples
+    --------
+    >>> from xpnet.text import near
+    >>> near("epoch", ["epochs", "lr"])
+    "; did you mean 'epochs'?"
+    """
+    found = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

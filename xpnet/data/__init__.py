@@ -9,7 +9,8 @@
 `Dataset`                                   what they return: parts for training, validation and test
 `augment`                                   random changes to training images, on their device
 `Loader`                                    batches on the selected backend, augmented and made ahead
-`read_idx`, `write_idx`, `read_cifar`       the file formats alone
+`read_idx`, `write_idx`, `read_cifar`,      the file formats alone
+`read_image`
 ==========================================  ===========================================================
 
 data = xpnet.data.load("auto").split(0.1)          # MNIST if it is here, else digits
@@ -27,6 +28,7 @@ from xpnet.data.dataset import Dataset, Split
 from xpnet.data.datasets import digits, load, names
 from xpnet.data.folders import image_folder
 from xpnet.data.idx import read_idx, write_idx
+from xpnet.data.images import read_image
 from xpnet.data.loader import Augment, Loader
 from xpnet.data.mnist_like import fashion_mnist, kmnist, mnist
 from xpnet.data.npz_file import npz
@@ -51,6 +53,7 @@ __all__ = [
     "npz",
     "read_cifar",
     "read_idx",
+    "read_image",
     "stratified_split",
     "write_idx",
 ]

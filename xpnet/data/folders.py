@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xpnet.data._images import MODES, SUFFIXES, read_image
 from xpnet.data._reading import REMEDY
 from xpnet.data.arrays import assemble, from_arrays
 from xpnet.data.dataset import Dataset
+from xpnet.data.images import MODES, SUFFIXES, read_image
 from xpnet.errors import DataError
 
 __all__ = ["image_folder"]
@@ -87,7 +87,7 @@ def image_folder(
     classes = _class_names(folders["train"])
     listed = {part: _files(folder, classes) for part, folder in folders.items()}
     if wanted is None:
-        wanted = read_image(listed["train"][0][0], None, channels, max_pixels).shape[1:]
+        wanted = read_image(listed["train"][0][0], channels=channels, max_pixels=max_pixels).shape[1:]
     total = sum(map(len, listed.values())) * channels * math.prod(wanted)
     if total > max_bytes:
         raise DataError(
@@ -178,7 +178,7 @@ def _read(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     x = np.empty((len(files), channels, *size), dtype=np.uint8)
     for i, (file, _) in enumerate(files):
-        image = read_image(file, None if same else size, channels, max_pixels)
+        image = read_image(file, size=None if same else size, channels=channels, max_pixels=max_pixels)
         if image.shape != x.shape[1:]:
             raise DataError(
                 f"{file}: {image.shape[1]} x {image.shape[2]} pixels, but others have {size[0]} x {size[1]}; give "

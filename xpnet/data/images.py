@@ -1,7 +1,8 @@
-"""Decoding one image file with Pillow into pixels of a given size and number of channels."""
+"""Reading picture files."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,59 @@ from xpnet.data._reading import REMEDY, opened
 from xpnet.errors import DataError
 from xpnet.optional import require
 
+__all__ = ["MODES", "SUFFIXES", "read_image"]
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"},
 )
 
+_GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+
 # Not all that Pillow knows: it hands EPS to Ghostscript, for one
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
-def read_image(path: Path, size: tuple[int, int] | None, channels: int, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Return an image as uint8 (C, H, W), of `size` (H, W) if that is given.
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    max_pixels: int = 25_000_000,
+) -> npt.NDArray[np.uint8]:
+    """Read a picture file, turned upright as its camera noted.
 
-    It is turned upright as its EXIF says, scaled until it just covers `size`, and what protrudes is cut
-    off on both sides alike. 16-bit grey becomes 8-bit. All that goes wrong is a `DataError` with the path.
+    Parameters
+    ----------
+    path : str or path
+        Of a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file.
+    size : (int, int), optional
+        Height and width to scale it to: until it just covers them; what protrudes is cut off on both sides alike.
+        By default it stays as it is.
+    channels : {1, 3, 4}, optional
+        Grey, red-green-blue, or these with opacity; by default 1 for grey pictures and 3 for all others.
+    max_pixels : int, default 25 million
+        Larger pictures are refused before they are decoded.
+
+    Returns
+    -------
+    ndarray of uint8, (C, H, W)
+        16-bit grey is brought to 8 bits.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no picture, damaged, too large, or has pixels of 32 bits.
+    MissingDependencyError
+        If Pillow is not installed.
+
+    Examples
+    --------
+    >>> from xpnet.data import read_image
+    >>> read_image("photo.jpg", size=(32, 32)).shape    # doctest: +SKIP
+    (3, 32, 32)
     """
+    path = Path(path)
     pillow = require("PIL.Image", "reading images")
     operations = require("PIL.ImageOps", "reading images")
     with opened(path, "an image", gzipped=False) as (stream, _), warnings.catch_warnings():
@@ -39,7 +78,8 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int, max_pixe
                         f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
                         f"raise max_pixels if the image is really that large, else {REMEDY}"
                     )
-                upright = _eight_bit(operations.exif_transpose(image), pillow).convert(MODES[channels])
+                wanted = MODES[channels] if channels else "L" if image.mode in _GREY else "RGB"
+                upright = _eight_bit(operations.exif_transpose(image), pillow).convert(wanted)
                 if size is not None and upright.size != size[::-1]:
                     upright = operations.fit(upright, size[::-1], method=pillow.Resampling.BICUBIC)
                 pixels = np.array(upright, dtype=np.uint8)
@@ -47,7 +87,7 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int, max_pixe
             raise
         except Exception as error:  # Pillow raises all kinds for damaged files, SyntaxError among them
             raise DataError(f"{path}: no image that can be read ({type(error).__name__}: {error}); {REMEDY}") from error
-    return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _eight_bit(image: Any, pillow: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from xpnet.layers import Sequential
 from xpnet.models.alexnet import AlexNet
@@ -13,7 +16,9 @@ from xpnet.models.mobilenet import MobileNet, MobileNetV2
 from xpnet.models.resnet import LARGE, SMALL, ResNet
 from xpnet.models.simple_convnet import SimpleConvNet
 from xpnet.models.squeezenet import SqueezeNet
+from xpnet.models.tiny_convnet import TinyConvNet
 from xpnet.models.vgg import STACKS, VGG
+from xpnet.text import near
 
 __all__ = [
     "VGG",
@@ -26,26 +31,25 @@ __all__ = [
     "ResNet",
     "SimpleConvNet",
     "SqueezeNet",
+    "TinyConvNet",
     "by_name",
     "names",
 ]
 
-_MODELS: dict[str, Callable[[int], Sequential]] = {
-    "alexnet": lambda classes: AlexNet(classes),
-    "deep_convnet": lambda classes: DeepConvNet(classes),
-    "googlenet": lambda classes: GoogLeNet(classes),
-    "lenet": lambda classes: LeNet(classes),
-    "lenet_1998": lambda classes: LeNet(classes, variant="1998"),
-    "mobilenet": lambda classes: MobileNet(classes),
-    "mobilenet_v2": lambda classes: MobileNetV2(classes),
-    **{f"resnet{depth}": lambda classes, depth=depth: ResNet(depth, classes) for depth in (*SMALL, *LARGE)},  # type: ignore[misc]
-    "simple_convnet": lambda classes: SimpleConvNet(classes),
-    "squeezenet": lambda classes: SqueezeNet(classes),
-    **{f"vgg{depth}": lambda classes, depth=depth: VGG(depth, classes) for depth in STACKS},  # type: ignore[misc]
-    **{
-        f"vgg{depth}_bn": lambda classes, depth=depth: VGG(depth, classes, batch_norm=True)  # type: ignore[misc]
-        for depth in STACKS
-    },
+_MODELS: dict[str, Callable[..., Sequential]] = {
+    "alexnet": AlexNet,
+    "deep_convnet": DeepConvNet,
+    "googlenet": GoogLeNet,
+    "lenet": LeNet,
+    "lenet_1998": partial(LeNet, variant="1998"),
+    "mobilenet": MobileNet,
+    "mobilenet_v2": MobileNetV2,
+    **{f"resnet{depth}": partial(ResNet, depth) for depth in (*SMALL, *LARGE)},
+    "simple_convnet": SimpleConvNet,
+    "squeezenet": SqueezeNet,
+    "tiny_convnet": TinyConvNet,
+    **{f"vgg{depth}": partial(VGG, depth) for depth in STACKS},
+    **{f"vgg{depth}_bn": partial(VGG, depth, batch_norm=True) for depth in STACKS},
 }
 
 
@@ -54,7 +58,7 @@ def names() -> list[str]:
     return sorted(_MODELS)
 
 
-def by_name(name: str, classes: int = 10) -> Sequential:
+def by_name(name: str, classes: int = 10, **options: Any) -> Sequential:
     """Return a new model, not built, by its name.
 
     Parameters
@@ -62,18 +66,27 @@ def by_name(name: str, classes: int = 10) -> Sequential:
     name : str
         One of `names`, such as ``"resnet20"`` or ``"vgg16_bn"``.
     classes : int, default 10
+    **options
+        Further arguments of the model's class, such as ``variant="1998"`` for LeNet.
 
     Raises
     ------
     ValueError
-        If there is no such model.
+        If there is no such model, or the model has no such option.
 
     Examples
     --------
     >>> from xpnet import models
-    >>> models.by_name("lenet").output_shape((1, 28, 28))
+    >>> models.by_name("lenet", activation="relu").output_shape((1, 28, 28))
     (10,)
     """
     if name not in _MODELS:
-        raise ValueError(f"models: no model {name!r}; there are {', '.join(names())}")
-    return _MODELS[name](classes)
+        raise ValueError(f"models: no model {name!r}; there are {', '.join(names())}{near(name, names())}")
+    maker = _MODELS[name]
+    known = [option for option in inspect.signature(maker).parameters if option != "classes"]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"models: {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+        if isinstance(inspect.signature(maker).parameters[option].default, str):
+            options[option] = str(options[option])  # a command line gives "1998" and "1.1" as numbers
+    return maker(classes=classes, **options)

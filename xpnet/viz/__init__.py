@@ -20,6 +20,7 @@ from xpnet.viz.model_graph import plot_model
 from xpnet.viz.optimizer_paths import BOWL, SADDLE, Surface, optimizer_path, plot_optimizer_paths
 from xpnet.viz.receptive_field import ReceptiveField, receptive_fields
 from xpnet.viz.receptive_field_figure import plot_receptive_fields
+from xpnet.viz.saving import save_figure
 
 __all__ = [
     "BOWL",
@@ -48,4 +49,5 @@ __all__ = [
     "plot_saliency",
     "receptive_fields",
     "saliency",
+    "save_figure",
 ]

@@ -12,6 +12,7 @@ from xpnet.data.augment.normalize import Normalize
 from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift
 from xpnet.data.augment.values import Brightness, Contrast
 from xpnet.errors import ArgumentError
+from xpnet.text import parse_spec
 
 __all__ = ["names", "parse"]
 
@@ -87,14 +88,12 @@ def parse(text: str, *, classes: int | None = None) -> Compose:
 
 
 def _one(item: str, classes: int | None) -> Augmentation:
-    name, *settings = (part.strip() for part in item.split(":"))
+    name, given, named = parse_spec(item)
     if name not in _MAKERS:
         what = f"no augmentation {name!r}" if name else "an empty name"
         raise ArgumentError("augment.parse", f"{what}; there are {', '.join(names())}")
     maker = _MAKERS[name]
     takes = inspect.signature(maker)
-    given = [_value(setting) for setting in settings if "=" not in setting]
-    named = {key.strip(): _value(value) for key, _, value in (s.partition("=") for s in settings if "=" in s)}
     if name == "mixup" and "classes" not in named:
         if classes is None:
             raise ArgumentError("augment.parse", 'mixup needs the number of classes: "mixup:0.2:classes=10"')
@@ -104,12 +103,3 @@ def _one(item: str, classes: int | None) -> Augmentation:
     except TypeError as error:
         raise ArgumentError("augment.parse", f"{item!r}: {error}; {name} takes {', '.join(takes.parameters)}") from None
     return maker(*given, **named)
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text.strip()
