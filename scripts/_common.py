@@ -14,27 +14,21 @@ from pathlib import Path
 
 import xpnet
 from xpnet import backend, optim
+from xpnet.cli.arguments import add_backend_arguments, add_seed_argument, positive
+from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.data import Dataset
-from xpnet.errors import BackendUnavailableError, DataError, MissingDependencyError, OperationError
 from xpnet.io import save_weights
 from xpnet.layers import Layer
 from xpnet.schedules import Cosine
 from xpnet.training import Trainer
 from xpnet.viz import plot_history
 
-INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
-
 
 def add_arguments(
     parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, optimizer: str, lr: float, out: str, seed: int = 0
 ) -> None:
     """Add the arguments that all training scripts take, with the defaults of this one."""
-    parser.add_argument(
-        "--backend",
-        help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
-        "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
-    )
-    parser.add_argument("--dtype", choices=backend.DTYPES, help="float type; by default XPNET_DTYPE, else float32")
+    add_backend_arguments(parser)
     parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training images (%(default)s)")
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="images in a step (%(default)s)")
     parser.add_argument("--optimizer", default=optimizer, help="sgd, momentum, adam, ... (%(default)s)")
@@ -48,34 +42,16 @@ def add_arguments(
     parser.add_argument(
         "--limit", type=positive, help="use the first so many training and test images only; by default all"
     )
-    parser.add_argument("--seed", type=int, default=seed, help="of weights and order of images (%(default)s)")
+    add_seed_argument(parser, "weights and order of images", seed)
     parser.add_argument(
         "--out", type=Path, default=Path(out), help="folder for weights, history and plot (%(default)s)"
     )
 
 
-def positive(text: str) -> int:
-    """Parse a whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
 def run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load: Callable[[], Dataset]) -> int:
     """Train, report and save; return the exit code. What can go wrong ends in one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        return _run(args, make_model, load)
-    except BackendUnavailableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (DataError, MissingDependencyError, OperationError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return guarded(_run, args, make_model, load)
 
 
 def _run(args: argparse.Namespace, make_model: Callable[[Dataset], Layer], load: Callable[[], Dataset]) -> int:
