@@ -68,10 +68,9 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         description="Convolutional networks on NumPy, CuPy, torch or any array API library.",
         epilog="xpnet COMMAND --help lists the arguments of a command.",
         parents=[common],
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=20),
     )
     parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND ARGS")
     for command in COMMANDS:
         command.add_parser(_Subparsers(subparsers, common))
     return parser, list(subparsers.choices)

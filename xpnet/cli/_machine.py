@@ -45,18 +45,17 @@ def memory() -> dict[str, int | None]:
 
 def blas() -> list[dict[str, Any]]:
     """Return the libraries for matrix products: with their threads by threadpoolctl, else as NumPy was built."""
-    try:
+    libraries: list[dict[str, Any]] = []
+    with contextlib.suppress(ImportError):
         threadpoolctl = importlib.import_module("threadpoolctl")
-    except ImportError:
-        pass
-    else:
         np.ones((2, 2)) @ np.ones((2, 2))  # loaded by now, if it was not
         keys = ("user_api", "internal_api", "version", "num_threads", "architecture", "threading_layer")
-        return [{key: found[key] for key in keys if found.get(key)} for found in threadpoolctl.threadpool_info()]
-    with contextlib.suppress(Exception):  # its contents are not promised
-        built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return [{"user_api": "blas", "internal_api": built["name"], "version": built["version"]}]
-    return []
+        libraries = [{key: found[key] for key in keys if found.get(key)} for found in threadpoolctl.threadpool_info()]
+    if not any(library["user_api"] == "blas" for library in libraries):  # Apple's, for one, is not found that way
+        with contextlib.suppress(Exception):  # its contents are not promised
+            built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            libraries.append({"user_api": "blas", "internal_api": built["name"], "version": built["version"]})
+    return libraries
 
 
 def _read(path: str) -> str:

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         flush=True,
     )
     x, t = arguments.random_batch(model.output_shape(shape), shape, args.batch, loss, args.seed)
-    place = backend.asarray(x, dtype=chosen.dtype)
-    report = check_gradients(model, place, backend.asarray(t), loss=loss, samples=samples, seed=args.seed)
+    x, t = (backend.asarray(a, dtype=chosen.dtype if a.dtype.kind == "f" else None) for a in (x, t))
+    report = check_gradients(model, x, t, loss=loss, samples=samples, seed=args.seed)
     print(report)
     return 0 if report.passed else FAILED
 
