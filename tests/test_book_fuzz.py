@@ -224,7 +224,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=mutated())
 def test_mutated_files_are_read_or_refused(tmp_path, content) -> None:
     path = tmp_path / "params.pkl"

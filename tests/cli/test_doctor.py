@@ -1,0 +1,164 @@
+"""``xpnet doctor`` on this machine, with the two core dependencies alone, and with a driver but no CuPy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import backend
+from xpnet.backend import cuda
+from xpnet.cli import doctor, main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def report(capsys) -> dict:
+    assert main(["doctor", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_report_tells_what_is_here(capsys, monkeypatch, tmp_path) -> None:
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
+    monkeypatch.setenv("XPNET_BACKEND", "numpy")
+    monkeypatch.setenv("XPNET_DTYPE", "float64")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    found = report(capsys)
+    assert found["versions"]["xpnet"] == xpnet.__version__
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["selected"] == {"name": "numpy", "dtype": "float64", "error": None}
+    assert {s["name"]: s["usable"] for s in found["backends"]} == {s.name: s.usable for s in backend.available()}
+    assert found["environment"]["OPENBLAS_NUM_THREADS"] == "1"
+    assert found["environment"]["XPNET_DTYPE"] == "float64"
+    assert found["data"][0] == {"name": "XPNET_DATA", "path": str(tmp_path), "folders": ["mnist"]}
+    assert found["processor"]["cores"] == os.cpu_count()
+    assert found["memory"]["total"] is None or found["memory"]["total"] > 1 << 28
+    assert any(library["user_api"] == "blas" for library in found["blas"])
+
+
+def test_the_text_has_the_same(capsys) -> None:
+    found = report(capsys)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"xpnet {xpnet.__version__}" in text
+    for status in found["backends"]:
+        assert status["reason"] in text
+    for line in found["advice"]:
+        assert line in text
+
+
+@pytest.mark.parametrize(("driver", "extra"), [(13000, "cuda13"), (12080, "cuda12"), (14010, "cuda13")])
+def test_a_driver_without_cupy_gets_the_extra_for_it(capsys, monkeypatch, driver, extra) -> None:
+    monkeypatch.setattr(doctor, "driver_version", lambda: driver)
+    monkeypatch.setattr(backend, "available", lambda: [backend.BackendStatus("cupy", False, "not installed")])
+    advice = [line for line in report(capsys)["advice"] if "NVIDIA" in line]
+    assert advice == [f"there is an NVIDIA driver: pip install 'xpnet[{extra}]' to use the GPU"]
+
+
+def test_an_old_driver_and_a_usable_cupy(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "driver_version", lambda: 11040)
+    monkeypatch.setattr(cuda, "driver_version", lambda: 11040)
+    monkeypatch.setattr(backend, "available", lambda: [backend.BackendStatus("cupy", False, "not installed")])
+    assert any("driver is of CUDA 11.4" in line for line in report(capsys)["advice"])
+    monkeypatch.setattr(backend, "available", lambda: [backend.BackendStatus("cupy", True, "14 on GPU")])
+    assert not any("NVIDIA" in line for line in report(capsys)["advice"])
+
+
+def test_a_wrong_environment_is_told_and_is_no_failure(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XPNET_BACKEND", "nympy")
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "missing"))
+    found = report(capsys)
+    assert "unknown backend 'nympy'" in found["selected"]["error"]
+    assert any("XPNET_BACKEND" in line for line in found["advice"])
+    assert any(f"XPNET_DATA={tmp_path / 'missing'} is no folder" in line for line in found["advice"])
+    assert main(["doctor"]) == 0
+    assert "selected: unknown backend 'nympy'" in capsys.readouterr().out
+
+
+def test_too_many_blas_threads(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(doctor._machine, "blas", lambda: [{"user_api": "blas", "num_threads": 64}])
+    monkeypatch.setattr(
+        doctor._machine, "processor", lambda: {"name": "a", "cores": 64, "usable": 64, "container_limit": 2.0}
+    )
+    assert any(line.startswith("64 BLAS threads on 2 cores") for line in report(capsys)["advice"])
+
+
+def test_a_gpu_is_described_by_cupy(monkeypatch) -> None:
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *args: object) -> None: ...
+
+    class Runtime:
+        runtimeGetVersion = staticmethod(lambda: 13010)
+        getDeviceCount = staticmethod(lambda: 1)
+        getDeviceProperties = staticmethod(lambda i: {"name": b"NVIDIA X", "major": 9, "minor": 0})
+        memGetInfo = staticmethod(lambda: (5 << 30, 8 << 30))
+
+    fake = type(sys)("cupy")
+    fake.is_available = lambda: True
+    fake.cuda = type("cuda", (), {"runtime": Runtime, "Device": Device})
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    found = cuda.cuda_report()
+    assert found["runtime"] == "13.1"
+    assert found["gpus"] == [{"name": "NVIDIA X", "memory": 8 << 30, "free": 5 << 30, "compute_capability": "9.0"}]
+    lines = doctor._cuda_lines(found)
+    assert "GPU 0: NVIDIA X, 8.0 GiB, 5.0 GiB free, compute capability 9.0" in lines
+    fake.is_available = lambda: 1 / 0
+    assert cuda.cuda_report()["error"] == "ZeroDivisionError: division by zero"
+
+
+BARE = """
+import importlib.metadata, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "cupy", "matplotlib", "sklearn", "tqdm", "safetensors", "scipy", "PIL",
+                                      "array_api_strict", "threadpoolctl", "nvidia"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
+
+real = importlib.metadata.version
+def version(name):
+    if name not in ("numpy", "array-api-compat"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+sys.meta_path.insert(0, Block())
+importlib.metadata.version = version
+from xpnet.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["doctor", "--json"], ["doctor"], ["summary", "--model", "lenet"]])
+def test_the_core_dependencies_are_enough(arguments) -> None:
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("XPNET_")}
+    result = subprocess.run(
+        [sys.executable, "-c", BARE, *arguments], env=kept | {"PYTHONPATH": path},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    if arguments == ["doctor", "--json"]:
+        found = json.loads(result.stdout)
+        assert {s["name"]: s["usable"] for s in found["backends"]} == {
+            "numpy": True, "cupy": False, "torch": False, "array_api_strict": False,
+        }  # fmt: skip
+        assert found["versions"]["torch"] is None
+        assert found["versions"]["numpy"] == metadata.version("numpy")
+        advice = " ".join(found["advice"])
+        assert "pip install 'xpnet[train]' for safetensors (weights files), matplotlib (plots)" in advice
+        assert "pip install 'xpnet[torch]'" in advice
+        assert found["blas"]  # from NumPy itself

@@ -1,0 +1,202 @@
+"""The command line itself: help, unknown commands, exit codes, errors in one line, quick to start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import xpnet
+from xpnet.cli import COMMANDS, guard, main
+from xpnet.cli.guard import guarded
+from xpnet.errors import (
+    BackendUnavailableError,
+    DataError,
+    MissingDependencyError,
+    OperationError,
+    ShapeError,
+    WeightsError,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = ("doctor", "summary", "gradcheck", "compare")
+
+
+def run(*args: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, *args], cwd=cwd, env=os.environ | {"PYTHONPATH": path} | variables,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_version(capsys) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"xpnet {xpnet.__version__}\n"
+
+
+def test_help_lists_every_command_in_one_line(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(COMMANDS) >= len(NAMES)
+    for name in NAMES:
+        assert len([line for line in lines if line.split()[:1] == [name] and len(line.split()) > 3]) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help(capsys, name) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"usage: xpnet {name}" in capsys.readouterr().out
+
+
+def test_no_command_shows_the_help_and_is_an_error(capsys) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("sumary", "did you mean summary?"),
+        ("gradchek", "did you mean gradcheck?"),
+        ("qqq", "there are doctor, summary,"),
+    ],
+)
+def test_an_unknown_command_suggests_near_ones(capsys, word, hint) -> None:
+    assert main(["--verbose", word, "--model", "lenet"]) == 2
+    assert f"no command '{word}'; {hint}" in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_code_2(capsys) -> None:
+    assert main(["summary"]) == 2
+    assert main(["summary", "--model", "lenet", "--nonsense"]) == 2
+    assert main(["summary", "--model", "lenet", "--input", "3,x"]) == 2
+    assert "expected sizes without the batch, such as 3,224,224, got '3,x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BackendUnavailableError("no GPU"), 2),
+        (ShapeError("conv2d", "too small"), 1),
+        (OperationError("conv2d", "wrong").add_layer("features"), 1),
+        (WeightsError("w.safetensors: damaged"), 1),
+        (DataError("no data"), 1),
+        (MissingDependencyError("plots need matplotlib"), 1),
+        (FileNotFoundError(2, "No such file", "x"), 1),
+        (ValueError("several\n  lines"), 1),
+        (MemoryError(), 1),
+    ],
+)
+@pytest.mark.parametrize("verbose", [False, True])
+def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None:
+    def fail(text: str) -> int:
+        assert text == "given"
+        error.add_note("while testing")
+        raise error
+
+    assert guarded(fail, "given", verbose=verbose) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("error: ")
+    assert lines[-1].endswith(" (while testing)")
+    assert " ".join(str(error).split()) in lines[-1]
+    assert (lines[0] == "Traceback (most recent call last):") == verbose
+    assert len(lines) == 1 or verbose
+
+
+def test_other_exceptions_are_bugs_and_show_as_such() -> None:
+    def bug() -> int:
+        raise AttributeError("oh")
+
+    with pytest.raises(AttributeError, match="oh"):
+        guarded(bug)
+
+
+def test_a_result_is_passed_on_and_ctrl_c_is_130(capsys) -> None:
+    assert guarded(lambda: 7) == 7
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted) == guard.INTERRUPTED == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_verbose_shows_the_traceback_on_either_side_of_the_command(where) -> None:
+    command = ["summary", "--model", "no_such"]
+    quiet = run("-m", "xpnet", *command)
+    assert quiet.returncode == 1
+    assert quiet.stderr.startswith("error: --model: no model 'no_such'; there are ")
+    assert quiet.stderr.count("\n") == 1
+    loud = run("-m", "xpnet", *(["--verbose", *command] if where == "before" else [*command, "--verbose"]))
+    assert loud.returncode == 1
+    assert "Traceback" in loud.stderr
+    assert loud.stderr.splitlines()[-1] == quiet.stderr.strip()
+
+
+def test_verbose_shows_log_lines() -> None:
+    arguments = ("-m", "xpnet", "gradcheck", "--model", "lenet", "--samples", "1")
+    assert "backend auto: " not in run(*arguments, XPNET_BACKEND="auto").stderr
+    assert "backend auto: " in run(*arguments, "--verbose", XPNET_BACKEND="auto").stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE there")
+def test_a_reader_that_goes_is_no_error() -> None:
+    code = (
+        "import sys; from xpnet.cli.guard import guarded\n"
+        "def talk():\n"
+        "    for i in range(100000): print(i)\n"
+        "    return 0\n"
+        "sys.exit(guarded(talk))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == guard.BROKEN_PIPE
+    assert errors == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
+def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "xpnet", "gradcheck", "--model", "resnet20", "--samples", "1000"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "resnet20" in process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from xpnet.cli import main\n"
+        "assert main(['--help']) == 0\n"
+        "heavy = {'torch', 'cupy', 'matplotlib', 'sklearn', 'tqdm', 'safetensors', 'PIL'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    result = run("-c", script)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_installed_command_is_this_one() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"xpnet": "xpnet.cli:main"}

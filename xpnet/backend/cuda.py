@@ -1,0 +1,89 @@
+"""What there is of CUDA on this machine, for a report: driver, runtime, cuDNN, GPUs. Nothing here raises."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["cuda_report", "cudnn_version", "driver_version"]
+
+
+def driver_version() -> int | None:
+    """Return the CUDA version of the NVIDIA driver as it counts (13000 for 13.0); None without a driver.
+
+    Asks the driver itself, so neither CuPy nor a GPU is needed.
+    """
+    version = ctypes.c_int()
+    for name in ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so"):
+        try:
+            if ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(version)) == 0 and version.value > 0:
+                return version.value
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+def cudnn_version() -> str | None:
+    """Return the version of cuDNN 9, of NVIDIA's Python package or of the system; None if there is none."""
+    names = ["libcudnn.so.9", "cudnn64_9.dll"]
+    try:
+        spec = importlib.util.find_spec("nvidia.cudnn")
+    except (ImportError, ValueError):
+        spec = None
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        names += [
+            str(path) for path in Path(folder).glob("*/*cudnn*9*") if path.name in ("libcudnn.so.9", "cudnn64_9.dll")
+        ]
+    for name in names:
+        try:
+            ask = ctypes.CDLL(name).cudnnGetVersion
+        except (OSError, AttributeError):
+            continue
+        ask.restype = ctypes.c_size_t
+        number = ask()
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return None
+
+
+def cuda_report() -> dict[str, Any]:
+    """Return driver, runtime, cuDNN and GPUs; what cannot be found is None.
+
+    Returns
+    -------
+    dict
+        ``driver``, ``runtime`` (CuPy's) and ``cudnn`` as versions; ``gpus``, a list of name, memory in bytes (whole and
+        free) and compute capability, if CuPy can be used; and ``error``.
+    """
+    report: dict[str, Any] = {"driver": _dotted(driver_version()), "runtime": None, "cudnn": cudnn_version()}
+    report |= {"gpus": [], "error": None}
+    try:
+        import cupy
+
+        if cupy.is_available():
+            runtime = cupy.cuda.runtime
+            report["runtime"] = _dotted(runtime.runtimeGetVersion())
+            report["gpus"] = [_gpu(cupy, index) for index in range(runtime.getDeviceCount())]
+    except ImportError:
+        pass
+    except Exception as error:  # a driver that fails in a way of its own
+        report["error"] = f"{type(error).__name__}: {error}"
+    return report
+
+
+def _gpu(cupy: Any, index: int) -> dict[str, Any]:
+    found = cupy.cuda.runtime.getDeviceProperties(index)
+    with cupy.cuda.Device(index):
+        free, total = cupy.cuda.runtime.memGetInfo()
+    return {
+        "name": found["name"].decode(errors="replace"),
+        "memory": int(total),
+        "free": int(free),
+        "compute_capability": f"{found['major']}.{found['minor']}",
+    }
+
+
+def _dotted(version: int | None) -> str | None:
+    return None if version is None else f"{version // 1000}.{version % 1000 // 10}"

@@ -1,0 +1,99 @@
+"""The command ``xpnet``: one module for each subcommand, what they share in `arguments` and `guard`.
+
+A command's module has `add_parser(subparsers)`, which sets ``func``, a function from the parsed arguments to the exit
+code, and imports what only it needs inside of its functions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import xpnet
+from xpnet.cli import compare, doctor, gradcheck, summary
+from xpnet.cli.guard import UNUSABLE, guarded
+
+__all__ = ["main"]
+
+COMMANDS: tuple[ModuleType, ...] = (doctor, summary, gradcheck, compare)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        By default that of the process.
+
+    Returns
+    -------
+    int
+        0: done; 1: something went wrong, or a check has failed; 2: wrong arguments or a backend that cannot be used;
+        130: Ctrl-C.
+
+    Examples
+    --------
+    >>> from xpnet.cli import main
+    >>> main(["summary", "--model", "no_such"])
+    1
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser, names = _parser()
+    try:
+        _suggest(parser, names, given)
+        args = parser.parse_args(given)
+        if not hasattr(args, "func"):
+            parser.print_help()
+            parser.exit(UNUSABLE)
+    except SystemExit as end:  # argparse has said what is wrong
+        return int(end.code or 0)
+    verbose = getattr(args, "verbose", False)
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    return guarded(args.func, args, verbose=verbose)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    # on both sides of the command; SUPPRESS, or the default of the one would undo what was given to the other
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--verbose", action="store_true", default=argparse.SUPPRESS, help="show log lines, and tracebacks of errors"
+    )
+    parser = argparse.ArgumentParser(
+        prog="xpnet",
+        description="Convolutional networks on NumPy, CuPy, torch or any array API library.",
+        epilog="xpnet COMMAND --help lists the arguments of a command.",
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND ARGS")
+    for command in COMMANDS:
+        command.add_parser(_Subparsers(subparsers, common))
+    return parser, list(subparsers.choices)
+
+
+class _Subparsers:
+    """Gives every command its help line as its description, and the arguments common to all."""
+
+    def __init__(
+        self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+    ):
+        self._subparsers, self._common = subparsers, common
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
+        return self._subparsers.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=[self._common]
+        )
+
+
+def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]) -> None:
+    """Refuse a command that there is not, with those that it may have meant."""
+    command = next((word for word in given if not word.startswith("-")), None)
+    if command is not None and command not in names:
+        near = difflib.get_close_matches(command, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+        parser.error(f"no command {command!r}; {hint}")

@@ -1,0 +1,64 @@
+"""What `xpnet doctor` finds out about processor, memory and BLAS; what a system does not tell is None."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def processor() -> dict[str, Any]:
+    """Return name, cores of the machine, cores that this process may use, and the share that a container allows."""
+    name = None
+    if sys.platform == "linux":
+        found = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", _read("/proc/cpuinfo"), re.M)
+        name = found[1].strip() if found else None
+    elif sys.platform == "darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
+    allowed = round(int(quota) / int(period), 2) if quota.isdecimal() and period.isdecimal() else None
+    return {"name": name or platform.processor() or platform.machine(), "cores": os.cpu_count(), "usable": usable,
+            "container_limit": allowed}  # fmt: skip
+
+
+def memory() -> dict[str, int | None]:
+    """Return bytes of memory: of the machine, available now, and the limit of a container."""
+    total = None
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # no sysconf on Windows
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
+    limit = _read("/sys/fs/cgroup/memory.max").strip() or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
+    bounded = int(limit) if limit.isdecimal() and (total is None or int(limit) < total) else None
+    return {"total": total, "available": int(free[1]) * 1024 if free else None, "container_limit": bounded}
+
+
+def blas() -> list[dict[str, Any]]:
+    """Return the libraries for matrix products: with their threads by threadpoolctl, else as NumPy was built."""
+    libraries: list[dict[str, Any]] = []
+    with contextlib.suppress(ImportError):
+        threadpoolctl = importlib.import_module("threadpoolctl")
+        np.ones((2, 2)) @ np.ones((2, 2))  # loaded by now, if it was not
+        keys = ("user_api", "internal_api", "version", "num_threads", "architecture", "threading_layer")
+        libraries = [{key: found[key] for key in keys if found.get(key)} for found in threadpoolctl.threadpool_info()]
+    if not any(library["user_api"] == "blas" for library in libraries):  # Apple's, for one, is not found that way
+        with contextlib.suppress(Exception):  # its contents are not promised
+            built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            libraries.append({"user_api": "blas", "internal_api": built["name"], "version": built["version"]})
+    return libraries
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""

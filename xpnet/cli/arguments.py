@@ -1,0 +1,214 @@
+"""Arguments that several commands take, and what they stand for: a backend, a model, a batch."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet import backend, io, models
+from xpnet.config import parse_bytes
+from xpnet.layers import Layer
+from xpnet.models.resnet import SMALL
+from xpnet.random import generator
+
+__all__ = [
+    "add_backend_arguments",
+    "add_dtype_argument",
+    "add_loss_argument",
+    "add_model_arguments",
+    "add_seed_argument",
+    "build_model",
+    "fitting_loss",
+    "input_shape",
+    "make_model",
+    "memory_size",
+    "positive",
+    "random_batch",
+    "shape",
+    "use_backend",
+]
+
+CLASSES, NUMBERS = "softmax_cross_entropy", "mean_squared_error"
+MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
+FOR_MNIST = ("deep_convnet", "lenet", "lenet_1998", "simple_convnet")
+FOR_CIFAR = tuple(f"resnet{depth}" for depth in SMALL)
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Parse ``3,224,224`` or ``3x224x224``: positive sizes without the batch."""
+    try:
+        sizes = tuple(int(part) for part in text.lower().replace("x", ",").split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected sizes without the batch, such as 3,224,224, got {text!r}")
+    return sizes
+
+
+def memory_size(text: str) -> int:
+    """Parse ``4GB`` or a number of bytes."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser, *, dtype: str | None = None) -> None:
+    """Add ``--backend`` and ``--dtype``, with the default `dtype` or that of the environment; see `use_backend`."""
+    parser.add_argument(
+        "--backend",
+        help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
+        "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
+    )
+    add_dtype_argument(parser, dtype)
+
+
+def add_dtype_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add ``--dtype``."""
+    shown = default or "by default XPNET_DTYPE, else float32"
+    parser.add_argument("--dtype", choices=backend.DTYPES, default=default, help=f"float type ({shown})")
+
+
+def add_seed_argument(parser: argparse.ArgumentParser, what: str, default: int = 0) -> None:
+    """Add ``--seed``, of `what`."""
+    parser.add_argument("--seed", type=int, default=default, help=f"of {what} (%(default)s)")
+
+
+def add_loss_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--loss``; see `fitting_loss`."""
+    parser.add_argument(
+        "--loss", choices=(CLASSES, NUMBERS), help="by default the first for an output of classes, else the second"
+    )
+
+
+def fitting_loss(output_shape: tuple[int, ...]) -> str:
+    """Return the loss for an output: of classes (K,), or of numbers in any other shape."""
+    return CLASSES if len(output_shape) == 1 and output_shape[0] > 1 else NUMBERS
+
+
+def use_backend(args: argparse.Namespace) -> backend.Backend:
+    """Select the backend and float type that were given."""
+    return backend.use(args.backend, dtype=args.dtype)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, weights: bool = True) -> None:
+    """Add ``--model``, ``--classes``, ``--input`` and ``--weights``; see `make_model` and `build_model`."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help=f"{', '.join(models.names())}; or PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
+    )
+    parser.add_argument("--classes", type=positive, metavar="K", help="of the output; by default the paper's")
+    parser.add_argument(
+        "--input", type=shape, metavar="C,H,W", help="shape of one sample; by default what the model is known for"
+    )
+    if weights:
+        parser.add_argument(
+            "--weights",
+            type=Path,
+            metavar="FILE",
+            help="safetensors, or the book's params.pkl; by default drawn by --seed",
+        )
+
+
+def make_model(args: argparse.Namespace) -> Layer:
+    """Return the model that was named, not built unless its own code has built it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or what was named is none.
+    """
+    name, classes = args.model, args.classes
+    if ":" in name:
+        return _imported(name, classes)
+    if name not in models.names():
+        near = difflib.get_close_matches(name, models.names())
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(models.names())}"
+        raise ValueError(f"--model: no model {name!r}; {hint}")
+    return models.by_name(name, classes or (10 if name in (*FOR_MNIST, *FOR_CIFAR) else 1000))
+
+
+def _imported(name: str, classes: int | None) -> Layer:
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:  # as `python -m` has it and an installed command has not
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        if callable(found) and not isinstance(found, Layer):
+            found = found() if classes is None else found(classes=classes)
+    except Exception as error:  # the user's own code: whatever it raises
+        raise ValueError(f"--model {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Layer):
+        raise ValueError(f"--model {name}: expected a layer or a function that returns one, got {type(found).__name__}")
+    return found
+
+
+def input_shape(args: argparse.Namespace, model: Layer) -> tuple[int, ...]:
+    """Return the shape of a sample: as given, else that the model was built for, else that of its paper.
+
+    Raises
+    ------
+    ValueError
+        If nothing says what it is.
+    """
+    if args.input is not None:
+        return args.input
+    if model.input_shape is not None:
+        return model.input_shape
+    if args.model in models.names():
+        return MNIST if args.model in FOR_MNIST else CIFAR if args.model in FOR_CIFAR else IMAGENET
+    raise ValueError(f"--model {args.model} has not been built, so give --input C,H,W")
+
+
+def build_model(args: argparse.Namespace, model: Layer, sample_shape: tuple[int, ...]) -> Layer:
+    """Build the model on the selected backend, with the weights or the seed that were given.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be read or do not fit.
+    OperationError
+        If the model cannot take such samples.
+    """
+    if not model.built:
+        model.build(sample_shape, rng=args.seed)
+    if args.weights is not None:
+        load = io.import_book_weights if args.weights.suffix in (".pkl", ".pickle") else io.load_weights
+        load(model, args.weights)
+    return model
+
+
+def random_batch(
+    output_shape: tuple[int, ...], sample_shape: tuple[int, ...], samples: int, loss: str, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw samples and targets: classes for the loss ``"softmax_cross_entropy"``, else numbers.
+
+    Returns
+    -------
+    x : numpy.ndarray (N, ...), float64
+    t : numpy.ndarray, int64 (N,) or float64 of the output's shape
+    """
+    rng = generator(seed, 1)  # stream 0 draws the weights
+    x = rng.standard_normal((samples, *sample_shape))
+    if loss == CLASSES:
+        return x, rng.integers(0, output_shape[-1], samples)
+    return x, rng.standard_normal((samples, *output_shape))

@@ -1,0 +1,184 @@
+"""``xpnet doctor``: what xpnet finds on this machine, why a backend cannot be used, and what to install."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import xpnet
+from xpnet import backend
+from xpnet.backend.cuda import cuda_report, driver_version
+from xpnet.cli import _machine
+from xpnet.data.fetch import cache_folder
+
+__all__ = ["add_parser"]
+
+PACKAGES = ("numpy", "array-api-compat", "array-api-strict", "cupy-cuda13x", "cupy-cuda12x", "cupy", "torch",
+            "safetensors", "matplotlib", "tqdm", "Pillow", "scikit-learn", "threadpoolctl")  # fmt: skip
+TRAIN = {"safetensors": "weights files", "matplotlib": "plots", "tqdm": "progress bars", "scikit-learn": "the digits"}
+
+CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("doctor", help="backends, GPU and libraries found, and what to install")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    report = _report()
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print("\n".join(_lines(report)))
+    return 0
+
+
+def _report() -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "versions": {"xpnet": xpnet.__version__, "python": platform.python_version(), **_versions()},
+        "system": platform.platform(),
+        "backends": [status._asdict() for status in backend.available()],
+        "selected": _selected(),
+        "processor": _machine.processor(),
+        "memory": _machine.memory(),
+        "blas": _machine.blas(),
+        "cuda": cuda_report(),
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith("XPNET_") or name.endswith("_NUM_THREADS") or name == "CUDA_VISIBLE_DEVICES"
+        },
+        "data": _data_folders(),
+    }
+    return report | {"advice": _advice(report)}
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _selected() -> dict[str, Any]:
+    """Return the backend that the environment selects, or why it cannot be used."""
+    try:
+        with backend.using() as chosen:
+            return {"name": chosen.name, "dtype": backend.dtype_name(chosen.dtype), "error": None}
+    except backend.BackendUnavailableError as error:
+        return {"name": None, "dtype": None, "error": str(error)}
+
+
+def _data_folders() -> list[dict[str, Any]]:
+    places = [("XPNET_DATA", os.environ.get("XPNET_DATA")), ("cache", str(cache_folder()))]
+    found = []
+    for name, place in places:
+        if place:
+            path = Path(place).expanduser()
+            try:
+                below = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+            except OSError:
+                below = None
+            found.append({"name": name, "path": str(path), "folders": below})
+    return found
+
+
+def _advice(report: dict[str, Any]) -> list[str]:
+    advice = []
+    versions, usable = report["versions"], {status["name"] for status in report["backends"] if status["usable"]}
+    driver = driver_version()
+    if driver is not None and "cupy" not in usable:
+        if driver >= 12000:
+            advice.append(
+                f"there is an NVIDIA driver: pip install 'xpnet[cuda{min(13, driver // 1000)}]' to use the GPU"
+            )
+        else:
+            advice.append(
+                f"the NVIDIA driver is of CUDA {report['cuda']['driver']}; CuPy needs one of CUDA 12 or later"
+            )
+    if report["selected"]["error"]:
+        advice.append("XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it")
+    missing = [f"{name} ({purpose})" for name, purpose in TRAIN.items() if versions[name] is None]
+    if missing:
+        advice.append(f"pip install 'xpnet[train]' for {', '.join(missing)}")
+    if versions["torch"] is None:
+        advice.append("pip install 'xpnet[torch]' for the torch backend, if you want it")
+    cores = report["processor"]["container_limit"] or report["processor"]["usable"]
+    threads = max((int(library.get("num_threads") or 0) for library in report["blas"]), default=0)
+    if cores and threads > max(1, cores):
+        advice.append(f"{threads} BLAS threads on {cores:g} cores wait for each other: set OPENBLAS_NUM_THREADS")
+    advice += [
+        f"{place['name']}={place['path']} is no folder that can be read"
+        for place in report["data"]
+        if place["folders"] is None and place["name"] != "cache"  # which appears with the first download
+    ]
+    return advice
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    variables = [f"{name}={value}" for name, value in report["environment"].items()]
+    sections = {
+        "versions": _version_lines(report["versions"]),
+        "machine": _machine_lines(report),
+        "backends": _backend_lines(report),
+        "CUDA": _cuda_lines(report["cuda"]),
+        "environment": variables or ["nothing that concerns xpnet"],
+        "data": [
+            f"{place['name']}  {place['path']}: "
+            + ("not there" if place["folders"] is None else ", ".join(place["folders"]) or "empty")
+            for place in report["data"]
+        ],
+        "what to do": report["advice"] or ["nothing: all is there"],
+    }
+    return [line for title, lines in sections.items() for line in (title, *(f"  {line}" for line in lines))]
+
+
+def _version_lines(versions: dict[str, str | None]) -> list[str]:
+    shown = {name: version for name, version in versions.items() if version or not name.startswith("cupy")}
+    if not any(name.startswith("cupy") for name in shown):  # it goes by several names, of which one is enough
+        shown["cupy"] = None
+    return [f"{name} {version or 'not installed'}" for name, version in shown.items()]
+
+
+def _machine_lines(report: dict[str, Any]) -> list[str]:
+    processor, memory = report["processor"], report["memory"]
+    cores = f"{processor['cores']} cores, {processor['usable']} for this process"
+    if processor["container_limit"]:
+        cores += f", {processor['container_limit']:g} by the container's limit"
+    size = f"{_gibibytes(memory['total'])}, {_gibibytes(memory['available'])} available"
+    if memory["container_limit"]:
+        size += f", container's limit {_gibibytes(memory['container_limit'])}"
+    libraries = [" ".join(f"{key}={value}" for key, value in library.items()) for library in report["blas"]]
+    return [report["system"], f"{processor['name']}: {cores}", f"memory: {size}", *libraries]
+
+
+def _backend_lines(report: dict[str, Any]) -> list[str]:
+    lines = [f"{s['name']:<18}{'usable' if s['usable'] else 'NOT usable'}: {s['reason']}" for s in report["backends"]]
+    selected = report["selected"]
+    return [*lines, f"selected: {selected['error'] or '{name}, {dtype}'.format(**selected)}"]
+
+
+def _cuda_lines(cuda: dict[str, Any]) -> list[str]:
+    lines = [f"{name} {cuda[key] or 'not found'}" for name, key in CUDA.items()]
+    lines += [
+        f"GPU {i}: {gpu['name']}, {_gibibytes(gpu['memory'])}, {_gibibytes(gpu['free'])} free, "
+        f"compute capability {gpu['compute_capability']}"
+        for i, gpu in enumerate(cuda["gpus"])
+    ]
+    return [*lines, *([cuda["error"]] if cuda["error"] else [])]
+
+
+def _gibibytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / (1 << 30):.1f} GiB"

@@ -1,0 +1,71 @@
+"""What becomes of an error on the command line: one line and an exit code, not a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from xpnet.errors import BackendUnavailableError, MissingDependencyError, OperationError
+
+__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "UNUSABLE", "guarded"]
+
+FAILED = 1
+UNUSABLE = 2  # what argparse returns for a wrong command line too
+INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
+BROKEN_PIPE = 141  # and for one whose reader has gone
+
+
+def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> int:
+    """Call a function and return its exit code; what can go wrong ends in one line on stderr and a code of its own.
+
+    Parameters
+    ----------
+    function : callable
+        Returns an exit code.
+    *args
+        What it is called with.
+    verbose : bool, default False
+        Show the traceback too.
+
+    Returns
+    -------
+    int
+        That of the function; 2 if the backend cannot be used, 1 for errors of xpnet, of files, values and memory, 130
+        after Ctrl-C, 141 (and silence) where the reader of the output has gone, as in ``xpnet doctor | head -1``.
+
+    Examples
+    --------
+    >>> from xpnet.cli.guard import guarded
+    >>> guarded(lambda n: n, 0)
+    0
+    """
+    try:
+        code = function(*args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED, verbose)
+    except BackendUnavailableError as error:
+        return _report(f"error: {_describe(error)}", UNUSABLE, verbose)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # or Python complains again when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (OperationError, MissingDependencyError, OSError, ValueError, MemoryError) as error:
+        return _report(f"error: {_describe(error)}", FAILED, verbose)
+    return code
+
+
+def _describe(error: BaseException) -> str:
+    notes = getattr(error, "__notes__", [])
+    return " ".join(f"{error}".split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
+
+
+def _report(line: str, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(line, file=sys.stderr)
+    return code
