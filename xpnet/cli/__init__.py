@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import xpnet
-from xpnet.cli import compare, doctor, gradcheck, summary
+from xpnet.cli import compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.guard import UNUSABLE, guarded
 
 __all__ = ["main"]
 
-COMMANDS: tuple[ModuleType, ...] = (doctor, summary, gradcheck, compare)
+COMMANDS: tuple[ModuleType, ...] = (train, evaluate, predict, show, summary, gradcheck, compare, filters, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from xpnet.text import parse_spec
 if TYPE_CHECKING:
     from xpnet.run.saved import SavedRun
 
-__all__ = ["held_out", "load_dataset", "make_loss", "pixel_scale", "test_data", "training_loader"]
+__all__ = ["evaluation_data", "held_out", "load_dataset", "make_loss", "pixel_scale", "training_loader"]
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -55,7 +54,7 @@ def _load(text: str) -> Dataset:
         raise ValueError(f"data {text!r}: {error}") from None
 
 
-def test_data(saved: SavedRun, name: str | None = None, limit: int | None = None) -> Dataset:
+def evaluation_data(saved: SavedRun, name: str | None = None, limit: int | None = None) -> Dataset:
     """Return the data set of a run for its test images, or another one that fits its model.
 
     Raises
@@ -64,7 +63,7 @@ def test_data(saved: SavedRun, name: str | None = None, limit: int | None = None
         As `load_dataset` does; and if images or classes are others than those of the model.
     """
     wanted = {"data": name or saved.settings.data, "limit": limit, "validation": 0.0, "early_stopping": None}
-    found = load_dataset(dataclasses.replace(saved.settings, **wanted))
+    found = load_dataset(Settings.from_dict(saved.settings.to_dict() | wanted))
     if found.input_shape != saved.input_shape or len(found.classes) != len(saved.classes):
         raise DataError(
             f"{found.name}: images {found.input_shape} of {len(found.classes)} classes, but the model of {saved.path} "
