@@ -246,6 +246,25 @@ def npy(descr="'|u1'", shape="(1000, 4, 4)", version=1, length=None, body=b"", e
         (b"\x93NUMPY\x01\x00\xff", "expected 2 bytes of the header"),
         (b"(" * 5000, "expected an array in NumPy's format"),
     ],
+    ids=[
+        "body-missing",
+        "huge",
+        "one-axis",
+        "nine-axes",
+        "digits",
+        "empty-but-huge",
+        "long-header",
+        "version",
+        "objects",
+        "type",
+        "no-such-type",
+        "body-too-long",
+        "code",
+        "negative",
+        "empty",
+        "cut",
+        "nested",
+    ],
 )
 def test_headers_that_lie(tmp_path, rng, method, content, match):
     buffer = io.BytesIO()

@@ -174,11 +174,11 @@ def test_what_is_no_file(tmp_path):
 # --- archives that lie ---------------------------------------------------------------------------
 
 
-def refusal(path, match, peak=4 << 20):
+def refusal(path, match, peak=4 << 20, **options):
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=match):
-            read_cifar(path)
+            read_cifar(path, **options)
         assert tracemalloc.get_traced_memory()[1] < peak
     finally:
         tracemalloc.stop()
@@ -204,9 +204,9 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     refusal(tmp_path / "bomb", "promises 536870912 bytes, more than the 268435456")
     with gzip.open(tmp_path / "bomb", "wb", compresslevel=1) as file:
         file.write(bytes(1024))
-        for _ in range(300):
+        for _ in range(20):
             file.write(bytes(1 << 20))
-    refusal(tmp_path / "bomb", "more follows the end")
+    refusal(tmp_path / "bomb", "more follows the end", max_bytes=8 << 20)
 
 
 def test_max_bytes(tmp_path):
@@ -264,14 +264,12 @@ def test_what_is_no_archive(tmp_path, content):
 
 @pytest.mark.parametrize("classes", [10, 100])
 @pytest.mark.parametrize("place", ["data/cifar{0}", "data", "data/cifar-{0}", "cache/cifar{0}"])
-@pytest.mark.parametrize("form", ["folder", "inside", "tar.gz", "tar"])
+@pytest.mark.parametrize("form", ["folder", "tar.gz", "tar"])
 def test_found_in_every_place(tmp_path, classes, place, form):
     files, expected = make(classes)
     base = tmp_path / place.format(classes)
-    if form == "inside" and place == "data":
-        pytest.skip("loose files count only where the folder says what it is: the next test")
-    if form in ("folder", "inside"):
-        write(base / FOLDERS[classes] if form == "folder" else base, files)
+    if form == "folder":
+        write(base / FOLDERS[classes], files)
     else:
         base.mkdir(parents=True)
         (base / f"cifar-{classes}-binary.{form}").write_bytes(pack(files, mode="w:gz" if form == "tar.gz" else "w"))
@@ -286,6 +284,8 @@ def test_loose_files(tmp_path, monkeypatch):
     write(tmp_path / "data", files)
     with pytest.raises(DataError, match="was not found"):
         data.cifar100()
+    write(tmp_path / "data" / "cifar-100", files)
+    assert_found(data.cifar100(), expected, 1)
     folder = write(tmp_path / "cifar-100-binary", files)
     monkeypatch.setenv("XPNET_DATA", str(folder))
     assert_found(data.cifar100(labels="coarse"), expected, 0)
