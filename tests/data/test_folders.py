@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -181,6 +182,27 @@ def test_files_that_are_no_image(tmp_path, rng, content, match):
     fill(tmp_path, rng, shape=(2, 2, 3))
     (tmp_path / "dog" / "bad.png").write_bytes(content)
     with pytest.raises(DataError, match=rf"bad\.png: .*({match})"):
+        data.image_folder(tmp_path)
+
+
+def test_a_file_that_makes_pillow_ask_for_more_than_there_is(tmp_path, rng):
+    fill(tmp_path, rng, shape=(2, 2, 3))
+    lying = GOOD[:33] + b"\x7f" + GOOD[34:]  # the length of the chunk of pixels
+    (tmp_path / "dog" / "bad.png").write_bytes(lying)
+    tracemalloc.start()
+    try:
+        data.image_folder(tmp_path)  # all its pixels are there, and Pillow does without the rest
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_larger_than_its_image_can_be(tmp_path, rng):
+    fill(tmp_path, rng, shape=(2, 2, 3))
+    with open(tmp_path / "dog" / "bad.png", "wb") as file:
+        file.write(GOOD)
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(DataError, match=r"bad\.png: 1099511627776 bytes are more than 67108864 pixels take"):
         data.image_folder(tmp_path)
 
 
