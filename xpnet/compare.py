@@ -17,6 +17,7 @@ from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer
 from xpnet.layers.observe import observing
 from xpnet.losses import Loss
+from xpnet.text import table
 
 __all__ = ["Comparison", "Row", "compare_backends"]
 
@@ -82,14 +83,9 @@ class Comparison:
             (r.layer, r.kind, r.when, r.what, str(r.shape), f"{r.allowed:.1e}", *map(r.shown, self.backends))
             for r in self.rows
         ]
-        widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-
-        def fmt(line: tuple[str, ...]) -> str:
-            return "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
         how = "each layer on the reference's input" if self.isolated else "errors travel on through the model"
         title = f"differences from {self.reference}, relative to the largest element; {how}"
-        return "\n".join([title, fmt(header), *map(fmt, lines), self._verdict()])
+        return "\n".join([title, table([header, *lines], left=range(len(header))), self._verdict()])
 
     def _verdict(self) -> str:
         row = self.first

@@ -69,6 +69,8 @@ def small_dataset(dtype=np.uint8, max_value=255.0):
         (data.fashion_mnist, "fashion-mnist"),
         (data.fashion_mnist, "fashion_mnist"),
         (data.fashion_mnist, "FashionMNIST/raw"),
+        (data.kmnist, "kmnist"),
+        (data.kmnist, "KMNIST/raw"),
     ],
 )
 def test_four_files(tmp_path, load, place, suffix):
@@ -84,20 +86,26 @@ def test_four_files(tmp_path, load, place, suffix):
     np.testing.assert_array_equal(found.t_test, arrays["t10k_labels"].astype(np.int64), strict=True)
 
 
-def test_the_two_are_not_taken_for_each_other(tmp_path, monkeypatch):
+def test_the_three_are_not_taken_for_each_other(tmp_path, monkeypatch):
     """Their files have the same names and shapes, so only a folder's name tells them apart."""
+    loaders = {"mnist": data.mnist, "fashion-mnist": data.fashion_mnist, "kmnist": data.kmnist}
+    written = {place: write_four(tmp_path / "data" / place, seed=i) for i, place in enumerate(loaders)}
+    for place, load in loaders.items():
+        monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
+        np.testing.assert_array_equal(load().t_train, written[place]["train_labels"])
+        monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data" / place))
+        np.testing.assert_array_equal(load().t_train, written[place]["train_labels"])
+        for other in loaders.values():
+            if other is not load:
+                with pytest.raises(DataError, match="was not found"):
+                    other()
+
+
+def test_loose_files_in_a_folder_of_any_name_are_mnist(tmp_path, monkeypatch):
     digits = write_four(tmp_path / "data" / "mnist", seed=1)
-    clothes = write_four(tmp_path / "data" / "fashion-mnist", seed=2)
+    (tmp_path / "data" / "mnist").rename(tmp_path / "numbers")
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "numbers"))
     np.testing.assert_array_equal(data.mnist().t_train, digits["train_labels"])
-    np.testing.assert_array_equal(data.fashion_mnist().t_train, clothes["train_labels"])
-    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data" / "mnist"))
-    np.testing.assert_array_equal(data.mnist().t_train, digits["train_labels"])
-    with pytest.raises(DataError, match="was not found"):
-        data.fashion_mnist()
-    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data" / "fashion-mnist"))
-    np.testing.assert_array_equal(data.fashion_mnist().t_train, clothes["train_labels"])
-    with pytest.raises(DataError, match="was not found"):
-        data.mnist()
 
 
 def test_root(tmp_path):
@@ -139,13 +147,17 @@ def test_files_that_do_not_fit(tmp_path, changed, match):
 
 
 def test_checksums_and_mirrors_are_complete():
-    from xpnet.data._sources import FASHION_MNIST, MNIST
+    from xpnet.data._sources import CIFAR10, CIFAR100, FASHION_MNIST, KMNIST, MNIST
 
-    for source in (MNIST, FASHION_MNIST):
+    checksums = [CIFAR10.checksum, CIFAR100.checksum]
+    for source in (MNIST, FASHION_MNIST, KMNIST):
         assert list(source.checksums) == FILES
-        assert all(len(bytes.fromhex(checksum)) == 16 for checksum in source.checksums.values())
-        assert all(mirror.startswith("https://") for mirror in source.mirrors)
-    assert not set(MNIST.checksums.values()) & set(FASHION_MNIST.checksums.values())
+        checksums += source.checksums.values()
+    assert all(len(bytes.fromhex(checksum)) == 16 for checksum in checksums)
+    assert len(set(checksums)) == 14
+    for source in (MNIST, FASHION_MNIST, KMNIST, CIFAR10, CIFAR100):
+        assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in source.mirrors)
+        assert source.mirrors
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +242,17 @@ def test_load_by_name(tmp_path):
         data.load("cifar")
     with pytest.raises(TypeError, match="upscale"):
         data.load("mnist", upscale=2)
+
+
+def test_every_name_leads_to_its_function(tmp_path):
+    x, t = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
+    np.savez(tmp_path / "pets.npz", x_train=x, t_train=t, x_test=x, t_test=t)
+    assert data.load("npz", path=tmp_path / "pets.npz").name == "pets"
+    with pytest.raises(DataError, match="cannot be read"):
+        data.load("image_folder", path=tmp_path / "nowhere")
+    for name, file in [("cifar10", "cifar-10-binary.tar"), ("CIFAR-100", "cifar-100-binary.tar"), ("kmnist", FILES[0])]:
+        with pytest.raises(DataError, match=rf"{file} \(or {file}\.gz\) was not found"):
+            data.load(name)
 
 
 def test_auto_without_mnist_is_digits_and_no_download(tmp_path, monkeypatch):

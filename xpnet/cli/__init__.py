@@ -7,7 +7,6 @@ code, and imports what only it needs inside of its functions.
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from types import ModuleType
 import xpnet
 from xpnet.cli import compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.guard import UNUSABLE, guarded
+from xpnet.text import near
 
 __all__ = ["main"]
 
@@ -94,6 +94,4 @@ def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]
     """Refuse a command that there is not, with those that it may have meant."""
     command = next((word for word in given if not word.startswith("-")), None)
     if command is not None and command not in names:
-        near = difflib.get_close_matches(command, names)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-        parser.error(f"no command {command!r}; {hint}")
+        parser.error(f"no command {command!r}{near(command, names) or '; there are ' + ', '.join(names)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -17,6 +16,7 @@ from xpnet.config import parse_bytes
 from xpnet.layers import Layer
 from xpnet.models.resnet import SMALL
 from xpnet.random import generator
+from xpnet.text import parse_spec
 
 __all__ = [
     "add_backend_arguments",
@@ -37,7 +37,7 @@ __all__ = [
 
 CLASSES, NUMBERS = "softmax_cross_entropy", "mean_squared_error"
 MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
-FOR_MNIST = ("deep_convnet", "lenet", "lenet_1998", "simple_convnet")
+FOR_MNIST = ("deep_convnet", "lenet", "lenet_1998", "simple_convnet", "tiny_convnet")
 FOR_CIFAR = tuple(f"resnet{depth}" for depth in SMALL)
 
 
@@ -112,7 +112,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, weights: bool = True
         "--model",
         required=True,
         metavar="NAME",
-        help=f"{', '.join(models.names())}; or PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
+        help=f"{', '.join(models.names())}, with options behind colons (lenet:activation=relu); or PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
     )
     parser.add_argument("--classes", type=positive, metavar="K", help="of the output; by default the paper's")
     parser.add_argument(
@@ -136,13 +136,10 @@ def make_model(args: argparse.Namespace) -> Layer:
         If there is no such model, or what was named is none.
     """
     name, classes = args.model, args.classes
-    if ":" in name:
+    known, _, options = parse_spec(name)
+    if ":" in name and known not in models.names():
         return _imported(name, classes)
-    if name not in models.names():
-        near = difflib.get_close_matches(name, models.names())
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(models.names())}"
-        raise ValueError(f"--model: no model {name!r}; {hint}")
-    return models.by_name(name, classes or (10 if name in (*FOR_MNIST, *FOR_CIFAR) else 1000))
+    return models.by_name(known, classes or (10 if known in (*FOR_MNIST, *FOR_CIFAR) else 1000), **options)
 
 
 def _imported(name: str, classes: int | None) -> Layer:
@@ -174,8 +171,9 @@ def input_shape(args: argparse.Namespace, model: Layer) -> tuple[int, ...]:
         return args.input
     if model.input_shape is not None:
         return model.input_shape
-    if args.model in models.names():
-        return MNIST if args.model in FOR_MNIST else CIFAR if args.model in FOR_CIFAR else IMAGENET
+    known = parse_spec(args.model)[0]
+    if known in models.names():
+        return MNIST if known in FOR_MNIST else CIFAR if known in FOR_CIFAR else IMAGENET
     raise ValueError(f"--model {args.model} has not been built, so give --input C,H,W")
 
 

@@ -9,7 +9,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from xpnet.errors import DataError
 
@@ -34,7 +34,7 @@ def opened(path: Path, kind: str, *, gzipped: bool = True) -> Iterator[tuple[IO[
             packed = gzipped and file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if packed:
-                yield gzip.GzipFile(fileobj=file), None
+                yield cast(IO[bytes], gzip.GzipFile(fileobj=file)), None
             else:
                 yield file, status.st_size
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

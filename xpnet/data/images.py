@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -23,6 +24,8 @@ SUFFIXES = frozenset(
 
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 
+_BYTES = 16  # of a pixel in a file, at most
+_METADATA = 1 << 24
 # Not all that Pillow knows: it hands EPS to Ghostscript, for one
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -69,10 +72,17 @@ def read_image(
     path = Path(path)
     pillow = require("PIL.Image", "reading images")
     operations = require("PIL.ImageOps", "reading images")
-    with opened(path, "an image", gzipped=False) as (stream, _), warnings.catch_warnings():
+    with opened(path, "an image", gzipped=False) as (stream, size_on_disk), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, and of a size that is checked here
+        limit = _BYTES * max_pixels + _METADATA
+        if size_on_disk is None or size_on_disk > limit:
+            raise DataError(
+                f"{path}: {size_on_disk} bytes are more than {max_pixels} pixels take; raise max_pixels, else {REMEDY}"
+            )
+        # All at once: where a file has Pillow ask for 4 GB, a file object would take them before it looks
+        content = io.BytesIO(stream.read(size_on_disk))
         try:
-            with pillow.open(stream, formats=_FORMATS) as image:
+            with pillow.open(content, formats=_FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise DataError(
                         f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
