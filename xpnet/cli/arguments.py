@@ -36,9 +36,11 @@ __all__ = [
 ]
 
 CLASSES, NUMBERS = "softmax_cross_entropy", "mean_squared_error"
-MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
-FOR_MNIST = ("deep_convnet", "lenet", "lenet_1998", "simple_convnet")
-FOR_CIFAR = tuple(f"resnet{depth}" for depth in SMALL)
+IMAGENET = (3, 224, 224)
+SMALL_INPUTS = {
+    **dict.fromkeys(("deep_convnet", "lenet", "lenet_1998", "simple_convnet"), (1, 28, 28)),
+    **dict.fromkeys((f"resnet{depth}" for depth in SMALL), (3, 32, 32)),
+}
 
 
 def positive(text: str) -> int:
@@ -142,7 +144,7 @@ def make_model(args: argparse.Namespace) -> Layer:
         near = difflib.get_close_matches(name, models.names())
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(models.names())}"
         raise ValueError(f"--model: no model {name!r}; {hint}")
-    return models.by_name(name, classes or (10 if name in (*FOR_MNIST, *FOR_CIFAR) else 1000))
+    return models.by_name(name, classes or (10 if name in SMALL_INPUTS else 1000))
 
 
 def _imported(name: str, classes: int | None) -> Layer:
@@ -175,7 +177,7 @@ def input_shape(args: argparse.Namespace, model: Layer) -> tuple[int, ...]:
     if model.input_shape is not None:
         return model.input_shape
     if args.model in models.names():
-        return MNIST if args.model in FOR_MNIST else CIFAR if args.model in FOR_CIFAR else IMAGENET
+        return SMALL_INPUTS.get(args.model, IMAGENET)
     raise ValueError(f"--model {args.model} has not been built, so give --input C,H,W")
 
 
