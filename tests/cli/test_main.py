@@ -63,9 +63,9 @@ def test_no_command_shows_the_help_and_is_an_error(capsys) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("sumary", "did you mean summary?"),
-        ("gradchek", "did you mean gradcheck?"),
-        ("qqq", "there are doctor, summary,"),
+        ("sumary", "did you mean 'summary'?"),
+        ("gradchek", "did you mean 'gradcheck'?"),
+        ("qqq", "there are train, evaluate,"),
     ],
 )
 def test_an_unknown_command_suggests_near_ones(capsys, word, hint) -> None:
@@ -133,7 +133,7 @@ def test_verbose_shows_the_traceback_on_either_side_of_the_command(where) -> Non
     command = ["summary", "--model", "no_such"]
     quiet = run("-m", "xpnet", *command)
     assert quiet.returncode == 1
-    assert quiet.stderr.startswith("error: --model: no model 'no_such'; there are ")
+    assert quiet.stderr.startswith("error: models: no model 'no_such'; there are ")
     assert quiet.stderr.count("\n") == 1
     loud = run("-m", "xpnet", *(["--verbose", *command] if where == "before" else [*command, "--verbose"]))
     assert loud.returncode == 1

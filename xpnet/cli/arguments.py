@@ -36,9 +36,12 @@ __all__ = [
 ]
 
 CLASSES, NUMBERS = "softmax_cross_entropy", "mean_squared_error"
-MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
-FOR_MNIST = ("deep_convnet", "lenet", "lenet_1998", "simple_convnet", "tiny_convnet")
-FOR_CIFAR = tuple(f"resnet{depth}" for depth in SMALL)
+IMAGENET = (3, 224, 224)
+SMALL_INPUTS = {
+    **dict.fromkeys(("deep_convnet", "lenet", "lenet_1998", "simple_convnet"), (1, 28, 28)),
+    **dict.fromkeys((f"resnet{depth}" for depth in SMALL), (3, 32, 32)),
+    "tiny_convnet": (1, 8, 8),
+}
 
 
 def positive(text: str) -> int:
@@ -112,7 +115,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, weights: bool = True
         "--model",
         required=True,
         metavar="NAME",
-        help=f"{', '.join(models.names())}, with options behind colons (lenet:activation=relu); or PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
+        help=f"{', '.join(models.names())}, with options behind colons (lenet:activation=relu); or "
+        "PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
     )
     parser.add_argument("--classes", type=positive, metavar="K", help="of the output; by default the paper's")
     parser.add_argument(
@@ -139,7 +143,7 @@ def make_model(args: argparse.Namespace) -> Layer:
     known, _, options = parse_spec(name)
     if ":" in name and known not in models.names():
         return _imported(name, classes)
-    return models.by_name(known, classes or (10 if known in (*FOR_MNIST, *FOR_CIFAR) else 1000), **options)
+    return models.by_name(known, classes or (10 if known in SMALL_INPUTS else 1000), **options)
 
 
 def _imported(name: str, classes: int | None) -> Layer:
@@ -173,7 +177,7 @@ def input_shape(args: argparse.Namespace, model: Layer) -> tuple[int, ...]:
         return model.input_shape
     known = parse_spec(args.model)[0]
     if known in models.names():
-        return MNIST if known in FOR_MNIST else CIFAR if known in FOR_CIFAR else IMAGENET
+        return SMALL_INPUTS.get(known, IMAGENET)
     raise ValueError(f"--model {args.model} has not been built, so give --input C,H,W")
 
 

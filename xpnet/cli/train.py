@@ -16,6 +16,8 @@ from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.run import Settings, open_settings, train
 from xpnet.text import parse_spec
 
+__all__ = ["add_arguments", "add_parser", "run", "script"]
+
 EPILOG = """examples:
   xpnet train --model lenet --data mnist --epochs 2
   xpnet train --model resnet20 --data cifar10 --augment crop:4,flip --validation 0.1 --schedule cosine
