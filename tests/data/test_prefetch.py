@@ -335,6 +335,13 @@ def test_control_c_while_waiting_for_a_batch():
     assert not workers()
 
 
+def test_a_thread_that_is_gone_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("xpnet.data._prefetch._Worker._run", lambda *args: None)  # as after a fork
+    monkeypatch.setattr("xpnet.data._prefetch._PATIENCE", 0.01)
+    with pytest.raises(RuntimeError, match="is gone"):
+        next(ahead(made_by([]), range(3), 2))
+
+
 EXIT = """
 import time
 from xpnet.data._prefetch import ahead

@@ -80,13 +80,13 @@ def from_arrays(
             raise DataError(f"{name}: test is {type(test).__name__}; give a pair (x, t)") from None
         parts = {"train": (x, t), "test": (x_test, t_test)}
         return assemble(parts, classes=classes, name=name, max_value=max_value, layout=layout)
-    whole_x, whole_t = as_images(x, f"{name}: x", layout), as_labels(t, f"{name}: t")
+    whole_x, whole_t = _as_images(x, f"{name}: x", layout), _as_labels(t, f"{name}: t")
     if len(whole_x) != len(whole_t):
         raise DataError(f"{name}: x holds {len(whole_x)} images and t {len(whole_t)} labels; give as many of both")
     rest, chosen = stratified_split(whole_t, test_fraction, seed)
     parts = {"train": (whole_x[rest], whole_t[rest]), "test": (whole_x[chosen], whole_t[chosen])}
     if max_value is None:
-        max_value = default_max_value(x)
+        max_value = _default_max_value(x)
     return assemble(parts, classes=classes, name=name, max_value=max_value, layout="NCHW")
 
 
@@ -107,13 +107,13 @@ def assemble(
     <Dataset dots: 2 train, 2 test, (1, 8, 8) uint8 0..1, 2 classes>
     """
     if max_value is None:
-        max_value = default_max_value(parts["train"][0])
+        max_value = _default_max_value(parts["train"][0])
     if not 0 < max_value < np.inf:
         raise DataError(f"{name}: max_value is {max_value}; give the largest value a pixel can have, such as 255")
     fields: dict[str, Any] = {}
     for part, (x, t) in parts.items():
-        fields[f"x_{part}"] = as_images(x, f"{name}: x_{part}", layout)
-        fields[f"t_{part}"] = as_labels(t, f"{name}: t_{part}")
+        fields[f"x_{part}"] = _as_images(x, f"{name}: x_{part}", layout)
+        fields[f"t_{part}"] = _as_labels(t, f"{name}: t_{part}")
     if classes is None:
         top = max((int(fields[f"t_{part}"].max(initial=0)) for part in parts), default=0)
         if top > 1 << 16:
@@ -122,12 +122,12 @@ def assemble(
     return Dataset(classes=tuple(map(str, classes)), name=name, max_value=float(max_value), **fields)
 
 
-def default_max_value(x: Array) -> float:
+def _default_max_value(x: Array) -> float:
     """Return 255 for integers, else 1."""
     return 255.0 if backend.to_numpy(x).dtype.kind in "iu" else 1.0
 
 
-def as_images(x: Array, where: str, layout: str) -> Images:
+def _as_images(x: Array, where: str, layout: str) -> Images:
     """Return images as uint8 or float32 (N, C, H, W), as a view where possible."""
     if layout not in LAYOUTS:
         raise ValueError(f"{where}: layout is {layout!r}; choose from {', '.join(map(repr, LAYOUTS))}")
@@ -162,7 +162,7 @@ def _as_pixels(images: Images, where: str) -> Images:
     return images.astype(np.uint8, copy=False)
 
 
-def as_labels(t: Array, where: str) -> Labels:
+def _as_labels(t: Array, where: str) -> Labels:
     """Return class numbers as int64 (N,)."""
     labels = backend.to_numpy(t)
     if labels.ndim == 2 and labels.shape[1] == 1:
