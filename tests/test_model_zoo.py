@@ -33,7 +33,13 @@ IMAGENET = {
     "vgg19_bn": 143_678_248,
 }
 CIFAR = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018, "resnet110": 1_727_962}
-MNIST = {"deep_convnet": 123_552, "lenet": 44_426, "lenet_1998": 61_706, "simple_convnet": 433_890, "tiny_convnet": 15_770}
+MNIST = {
+    "deep_convnet": 123_552,
+    "lenet": 44_426,
+    "lenet_1998": 61_706,
+    "simple_convnet": 433_890,
+    "tiny_convnet": 15_770,
+}
 
 
 @pytest.mark.parametrize(
