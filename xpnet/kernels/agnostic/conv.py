@@ -23,6 +23,7 @@ __all__ = [
     "conv2d_input_gradient",
     "gather_columns",
     "matmul_into",
+    "mirrored_window",
     "scatter_columns",
 ]
 
@@ -184,7 +185,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     """dx (C, H, W, N) of dy (F, OH, OW, N): a convolution where it can be one, else products scattered back."""
     F, channels, KH, KW = W.shape
     W5 = xp.reshape(W, (groups, F // groups, channels, KH, KW))
-    mirrored = _mirrored_window(window)
+    mirrored = mirrored_window(window)
     if mirrored is not None:
         # a copy: where reshape gives a view, its strides are negative and no BLAS would take them
         flipped = xp.asarray(xp.permute_dims(xp.flip(W5, axis=(3, 4)), (0, 2, 1, 3, 4)), copy=True)
@@ -205,7 +206,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     return dx
 
 
-def _mirrored_window(window: Window) -> Window | None:
+def mirrored_window(window: Window) -> Window | None:
     """With stride 1, dx is `dy` padded and convolved with the flipped kernel: no scatter. Else None."""
     if window.stride != (1, 1):
         return None
