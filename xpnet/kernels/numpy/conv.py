@@ -14,13 +14,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet import config
-from xpnet.backend import Array, wide_dtype
+from xpnet.backend import Array
 from xpnet.kernels.agnostic import conv
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "matmul_into"]
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "matmul_into", "scratch"]
 
 # OpenBLAS multiplies without packing up to about so many multiply-adds; with few filters packing is most of the work
 SMALL_PRODUCT = 1_000_000
@@ -34,7 +34,7 @@ def matmul_into(out: Array, a: Array, b: Array) -> None:
     np.matmul(a, b, out=out)
 
 
-def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return memory of this thread for the length of one convolution: fresh pages cost as much as filling them."""
     size = math.prod(shape) * dtype.itemsize
     buffer = getattr(_local, "buffer", None)
@@ -58,7 +58,7 @@ def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, np.ndarray]]:
     bytes_per_row = KW * C * OW * N * x.itemsize
     rows = (config.get("conv_workspace") // bytes_per_row - KH) // stride + 1
     rows = -(-OH // -(-OH // rows))  # blocks of about equal height
-    buffer = _scratch(((min(rows, OH) - 1) * stride + KH, KW, C, OW, N), x.dtype)
+    buffer = scratch(((min(rows, OH) - 1) * stride + KH, KW, C, OW, N), x.dtype)
     flat = buffer.reshape(-1, OW * N)
     for first in range(0, OH, rows):
         last = min(first + rows, OH)
@@ -135,8 +135,7 @@ def conv2d_backward(
     if not _fits(inner, W, window, groups):
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
     F, C, KH, KW = W.shape
-    OH, OW = window.output
-    rows = dy_inner.reshape(F, OH, -1)
+    rows = dy_inner.reshape(F, window.output[0], -1)
     db = rows.reshape(F, -1) @ np.ones(rows.shape[1] * rows.shape[2], dtype=dy.dtype) if need_db else None
     dW = np.zeros((KH * KW * C, F), dtype=dy.dtype)
     product = np.empty_like(dW)

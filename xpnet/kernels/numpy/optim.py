@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xpnet.backend import Array
@@ -10,7 +12,7 @@ from xpnet.kernels.table import register
 
 __all__ = ["adam_update"]
 
-BLOCK = 1 << 14  # elements: five arrays of them fit the second-level cache, whatever the CPU
+BLOCK = 1 << 14  # elements: six arrays of them fit the second-level cache, whatever the CPU
 
 
 @register("numpy", "adam_update")
@@ -18,15 +20,18 @@ def adam_update(
     w: Array, g: Array, m: Array, v: Array, *, lr: float | Array, beta1: float, beta2: float, eps: float, step: int
 ) -> None:
     """m, v = running means of g, g^2;  w -= lr m^ / (sqrt(v^) + eps), ^ the bias-corrected means."""
-    if w.dtype.char not in "fd" or w.ndim != 1:
+    if w.dtype.char not in "fd" or not all(a.flags.c_contiguous for a in (w, g, m, v)):
         optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
         return
-    rate, root = lr / (1.0 - beta1**step), (1.0 - beta2**step) ** -0.5
-    scratch = np.empty(min(BLOCK, w.size), dtype=w.dtype)
+    rate: Any = lr / (1.0 - beta1**step)
+    root = (1.0 - beta2**step) ** -0.5
+    rate = rate if np.ndim(rate) == 0 else np.reshape(rate, -1)
+    w, g, m, v = (a.reshape(-1) for a in (w, g, m, v))
+    scratch = np.empty((2, min(BLOCK, w.size)), dtype=w.dtype)
     for start in range(0, w.size, BLOCK):
         part = slice(start, start + BLOCK)
         wp, gp, mp, vp = w[part], g[part], m[part], v[part]
-        t = scratch[: wp.size]
+        t, update = scratch[:, : wp.size]
         mp *= beta1
         mp += np.multiply(gp, 1.0 - beta1, out=t)
         vp *= beta2
@@ -36,6 +41,6 @@ def adam_update(
         np.sqrt(vp, out=t)
         t *= root
         t += eps
-        np.divide(mp, t, out=t)
-        t *= rate if np.ndim(rate) == 0 else rate[part]
-        wp -= t
+        np.multiply(mp, rate if np.ndim(rate) == 0 else rate[part], out=update)
+        update /= t
+        wp -= update
