@@ -43,32 +43,43 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return buffer[:size].view(dtype).reshape(shape)
 
 
-def _fits(x: np.ndarray, W: Array, window: Window, groups: int) -> bool:
-    """Whether the columns of one output row can be had as a view and fit the workspace."""
-    C, _, _, N = x.shape
-    row = C * window.kernel[1] * window.output[1] * N * x.itemsize
-    small = window.kernel[0] * row <= config.get("conv_workspace")
+def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
+    """Whether the columns can be had as a view, and those of one output pixel (of all images) fit the workspace."""
+    small = x.shape[0] * math.prod(window.kernel) * x.shape[3] * x.itemsize <= config.get("conv_workspace")
     return groups == 1 and window.dilation[0] == 1 and window.kernel != (1, 1) and small and x.dtype.char in "fd"
 
 
-def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (output row, its matrix of columns (KH*KW*C, OW*N)) of `x` (C, H, W, N); rows in the order (i, j, c)."""
+def _blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks (rows, columns) for whose input rows, at that many bytes a pixel, there is room.
+
+    Rows that follow one another share what they read, so columns are split before there are fewer than four rows.
+    """
+    (OH, OW), KH, stride = window.output, window.kernel[0], window.stride[0]
+    room = config.get("conv_workspace") // bytes_per_pixel
+    width = min(OW, max(1, room // (KH + 3 * stride)))
+    width = -(-OW // -(-OW // width))  # parts of about equal width, and blocks of about equal height
+    height = (room // width - KH) // stride + 1
+    height = -(-OH // -(-OH // height))
+    for column in range(0, OW, width):
+        for row in range(0, OH, height):
+            yield slice(row, min(row + height, OH)), slice(column, min(column + width, OW))
+
+
+def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, slice, np.ndarray]]:
+    """Yield (output row, output columns, their matrix (KH*KW*C, columns*N)) of `x` (C, H, W, N); its rows are (i, j, c)."""
     C, _, _, N = x.shape
-    (KH, KW), (OH, OW), stride = window.kernel, window.output, window.stride[0]
-    bytes_per_row = KW * C * OW * N * x.itemsize
-    rows = (config.get("conv_workspace") // bytes_per_row - KH) // stride + 1
-    rows = -(-OH // -(-OH // rows))  # blocks of about equal height
-    buffer = scratch(((min(rows, OH) - 1) * stride + KH, KW, C, OW, N), x.dtype)
-    flat = buffer.reshape(-1, OW * N)
-    for first in range(0, OH, rows):
-        last = min(first + rows, OH)
-        _gather(buffer[: (last - first - 1) * stride + KH], x, first * stride - window.padding[0][0], window)
-        for row in range(first, last):
-            start = (row - first) * stride * KW * C
-            yield row, flat[start : start + KH * KW * C]
+    (KH, KW), stride = window.kernel, window.stride[0]
+    for rows, columns in _blocks(window, KW * C * N * x.itemsize):
+        height, width = (rows.stop - rows.start - 1) * stride + KH, columns.stop - columns.start
+        buffer = scratch((height, KW, C, width, N), x.dtype)
+        _gather(buffer, x, rows.start * stride - window.padding[0][0], columns, window)
+        flat = buffer.reshape(height * KW * C, width * N)
+        for i in range(rows.stop - rows.start):
+            start = i * stride * KW * C
+            yield rows.start + i, columns, flat[start : start + KH * KW * C]
 
 
-def _gather(buffer: np.ndarray, x: np.ndarray, first: int, window: Window) -> None:
+def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, window: Window) -> None:
     """Fill ``buffer[h, j, c, ow, n]`` with what tap (., j) of output column ow reads in input row ``first + h``."""
     above, stop = max(0, -first), min(buffer.shape[0], x.shape[1] - first)
     buffer[:above] = 0.0
@@ -76,7 +87,7 @@ def _gather(buffer: np.ndarray, x: np.ndarray, first: int, window: Window) -> No
     if stop <= above:
         return
     image = x[:, first + above : first + stop].transpose(1, 0, 2, 3)
-    for tap in window.taps(slice(0, 1)):
+    for tap in window.taps(slice(0, 1), columns):
         if tap.i:
             break  # what the columns read is the same for every row of the kernel
         target, inside = buffer[above:stop, tap.j], tap.out_columns
@@ -102,14 +113,15 @@ def _multiply(W: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
 
 def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window) -> np.ndarray:
     """Convolve `x` (C, H, W, N) with `W` (F, KH, KW, C): (F, OH, OW, N)."""
-    F, (OH, OW), N = W.shape[0], window.output, x.shape[3]
-    y = np.empty((F, OH, OW * N), dtype=x.dtype)
+    F, N = W.shape[0], x.shape[3]
+    y = np.empty((F, *window.output, N), dtype=x.dtype)
     matrix = W.reshape(F, -1)
-    for row, columns in _columns(x, window):
-        _multiply(matrix, columns, y[:, row])
+    for row, part, columns in _columns(x, window):
+        block = y[:, row, part].reshape(F, -1)  # a view
+        _multiply(matrix, columns, block)
         if b is not None:
-            y[:, row] += b[:, None]  # while it is in cache
-    return y.reshape(F, OH, OW, N)
+            block += b[:, None]  # while it is in cache
+    return y
 
 
 def _taps_first(W: np.ndarray) -> np.ndarray:
@@ -121,7 +133,7 @@ def _taps_first(W: np.ndarray) -> np.ndarray:
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
-    if not _fits(inner, W, window, groups):
+    if not _fits(inner, window, groups):
         return conv.conv2d_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window))
 
@@ -132,15 +144,16 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
-    if not _fits(inner, W, window, groups):
+    if not _fits(inner, window, groups):
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
     F, C, KH, KW = W.shape
-    rows = dy_inner.reshape(F, window.output[0], -1)
-    db = rows.reshape(F, -1) @ np.ones(rows.shape[1] * rows.shape[2], dtype=dy.dtype) if need_db else None
+    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
     dW = np.zeros((KH * KW * C, F), dtype=dy.dtype)
     product = np.empty_like(dW)
-    for row, columns in _columns(inner, window):
-        np.matmul(columns, rows[:, row].T, out=product)  # this way round BLAS took half as long with few filters
+    for row, part, columns in _columns(inner, window):
+        np.matmul(
+            columns, dy_inner[:, row, part].reshape(F, -1).T, out=product
+        )  # this way round BLAS took half as long with few filters
         dW += product
     dW = np.ascontiguousarray(dW.reshape(KH, KW, C, F).transpose(3, 2, 0, 1))
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
@@ -152,7 +165,7 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
     inner = batch_innermost(np, dy)
     mirrored = conv.mirrored_window(window)
-    if mirrored is None or not _fits(inner, W, mirrored, groups):
+    if mirrored is None or not _fits(inner, mirrored, groups):
         return conv.conv2d_input_gradient(dy, W, window, groups)
     flipped = np.ascontiguousarray(np.flip(W, axis=(2, 3)).transpose(1, 2, 3, 0))
     return batch_first(np, _convolve(inner, flipped, None, mirrored))
