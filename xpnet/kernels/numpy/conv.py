@@ -66,7 +66,7 @@ def _blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice
 
 
 def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """Yield (output row, output columns, their matrix (KH*KW*C, columns*N)) of `x` (C, H, W, N); its rows are (i, j, c)."""
+    """Yield (output row, output columns, what they read (KH*KW*C, columns*N)) of `x` (C, H, W, N), block by block."""
     C, _, _, N = x.shape
     (KH, KW), stride = window.kernel, window.stride[0]
     for rows, columns in _blocks(window, KW * C * N * x.itemsize):
@@ -151,9 +151,8 @@ def conv2d_backward(
     dW = np.zeros((KH * KW * C, F), dtype=dy.dtype)
     product = np.empty_like(dW)
     for row, part, columns in _columns(inner, window):
-        np.matmul(
-            columns, dy_inner[:, row, part].reshape(F, -1).T, out=product
-        )  # this way round BLAS took half as long with few filters
+        # columns @ dy^T: the other way round BLAS took up to twice as long with few filters
+        np.matmul(columns, dy_inner[:, row, part].reshape(F, -1).T, out=product)
         dW += product
     dW = np.ascontiguousarray(dW.reshape(KH, KW, C, F).transpose(3, 2, 0, 1))
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
