@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,15 @@ def test_bad_arguments_are_refused(arguments, message, tmp_path):
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_results():
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "performance.md").read_text()
+    shown = re.findall(r"<!-- results: (\S+) -->\n(.*?)\n<!-- /results -->", text, re.S)
+    assert shown
+    for path, table in shown:
+        assert table == tables(json.loads((root / path).read_text())).strip()
 
 
 def test_every_operation_has_a_work_to_count():
