@@ -74,10 +74,12 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_a_step_lowers_the_loss_on_its_own_batch(rng, name) -> None:
     make, shape = SMALL[name]
-    with backend.using("numpy"):
+    # MobileNet's gradient is in the hundreds here: a step of 2e-4 went up for 7 of 24 batches with the plainest kernels
+    steep = name.startswith("mobilenet")
+    with backend.using("numpy", dtype="float64" if steep else "float32") as chosen:
         model = make().build(shape, rng=0)
-        x, t = rng.standard_normal((8, *shape)).astype(np.float32), rng.integers(0, 10, 8)
-        optimizer, loss = SGD(lr=2e-4), SoftmaxCrossEntropy()
+        x, t = rng.standard_normal((8, *shape)).astype(chosen.dtype), rng.integers(0, 10, 8)
+        optimizer, loss = SGD(lr=2e-6 if steep else 2e-4), SoftmaxCrossEntropy()
         values = [float(train_step(model, loss, optimizer, x, t)) for _ in range(6)]
     assert values[-1] < values[0]
     assert all(np.isfinite(values))
