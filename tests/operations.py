@@ -146,6 +146,7 @@ CASES = [
     _conv("pointwise", (3, 3, 3, 3), (2, 3, 1, 1), (2,), 27),
     _conv("stride above kernel", (2, 2, 7, 5), (3, 2, 2, 1), None, 36, stride=(3, 2)),
     _conv("groups, dilation", (2, 4, 5, 4), (4, 2, 3, 2), (4,), 60, padding=1, dilation=(1, 2), groups=2),
+    _conv("winograd", (2, 3, 5, 6), (4, 3, 3, 3), (4,), 270, padding=((1, 0), (2, 1)), algorithm="winograd"),
     _conv("depthwise, strided", (2, 3, 5, 5), (3, 1, 3, 3), (3,), 18, stride=2, padding="same", groups=3),
     _conv("depthwise, two filters each", (2, 3, 4, 5), (6, 1, 2, 3), (6,), 24, padding=((1, 0), (0, 2)), groups=3),
     _conv("depthwise, three filters each", (2, 2, 4, 3), (6, 1, 2, 2), None, 12, groups=2),

@@ -14,7 +14,11 @@ from xpnet.kernels.agnostic.conv import gather_columns, scatter_columns
 from xpnet.kernels.geometry import Padding, Window, make_window
 from xpnet.kernels.layout import batch_first, batch_innermost
 
-__all__ = ["Conv2DCtx", "col2im", "conv2d_backward", "conv2d_forward", "im2col"]
+__all__ = ["ALGORITHMS", "Conv2DCtx", "col2im", "conv2d_backward", "conv2d_forward", "im2col"]
+
+
+PREFIXES = {"gemm": "", "winograd": "winograd_", "direct": "depthwise_"}  # of the kernels' names
+ALGORITHMS = ("auto", *PREFIXES)
 
 
 class Conv2DCtx(NamedTuple):
@@ -25,6 +29,7 @@ class Conv2DCtx(NamedTuple):
     has_bias: bool
     window: Window
     groups: int
+    algorithm: str  # "gemm", "winograd" or "direct"
 
 
 def conv2d_forward(
@@ -35,6 +40,8 @@ def conv2d_forward(
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    *,
+    algorithm: str = "auto",
 ) -> tuple[Array, Conv2DCtx]:
     r"""Slide F kernels over a batch of images.
 
@@ -54,6 +61,12 @@ def conv2d_forward(
     dilation : int or (int, int), default 1
     groups : int, default 1
         Split the channels into groups that do not see each other; with ``groups=C``, depthwise.
+    algorithm : {"auto", "gemm", "winograd", "direct"}, default "auto"
+        ``"gemm"``: columns and one matrix product, for every convolution. ``"winograd"``: a quarter of the
+        multiplications and some twenty times the rounding error, for 3x3 kernels without stride, dilation and groups.
+        ``"direct"``: a sum over the kernel's taps, for groups of one channel.
+        ``"auto"`` chooses by the shapes alone, so equal calls give equal bits: direct for depthwise
+        convolutions, and on NumPy winograd from 64 channels and filters on.
 
     Returns
     -------
@@ -67,14 +80,15 @@ def conv2d_forward(
     ShapeError
         If channels, filters and groups do not fit, the batch is empty or the output would be.
     ArgumentError
-        If stride, padding, dilation or groups have a value that cannot be used.
+        If stride, padding, dilation or groups have a value that cannot be used, or the algorithm cannot do it.
     DTypeError, ArrayMismatchError
         If an argument is no float array, or they differ in library, device or float type.
 
     References
     ----------
     Saito, *Deep Learning from Scratch* (2016), ch. 7; LeCun et al., *Gradient-based learning applied to
-    document recognition* (1998); Yu and Koltun on dilation, arXiv:1511.07122.
+    document recognition* (1998); Yu and Koltun on dilation, arXiv:1511.07122; Lavin and Gray on Winograd's
+    algorithm, arXiv:1509.09308.
 
     Examples
     --------
@@ -91,8 +105,9 @@ def conv2d_forward(
     check_images("conv2d", x)
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
-    y = find(kernel_name("conv2d_forward", W, groups), xp)(x, W, b, window, groups)
-    return y, Conv2DCtx(x, W, b is not None, window, groups)
+    chosen = _choose(xp, algorithm, W, window, groups)
+    y = find(PREFIXES[chosen] + "conv2d_forward", xp)(x, W, b, window, groups)
+    return y, Conv2DCtx(x, W, b is not None, window, groups, chosen)
 
 
 def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -134,17 +149,48 @@ def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple
     """
     shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
     xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
-    backward = find(kernel_name("conv2d_backward", ctx.W, ctx.groups), xp)
+    backward = find(PREFIXES[ctx.algorithm] + "conv2d_backward", xp)
     return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
 
 
-def kernel_name(name: str, W: Array, groups: int) -> str:
-    """Return the name of the kernel for weights (F, C/groups, KH, KW): depthwise if a group is one channel.
+def is_depthwise(W: Array, groups: int) -> bool:
+    """Tell whether weights (F, C/groups, KH, KW) have groups of one channel with at most two filters.
 
-    With more than two filters for each channel a matrix product has enough to share and is faster.
+    With more filters for each channel a matrix product has enough to share and is faster.
     """
-    depthwise = groups > 1 and W.shape[1] == 1 and W.shape[0] <= 2 * groups
-    return f"depthwise_{name}" if depthwise else name
+    return groups > 1 and W.shape[1] == 1 and W.shape[0] <= 2 * groups
+
+
+def kernel_name(name: str, W: Array, groups: int) -> str:
+    """Return the name of the kernel for a transposed convolution, which has two algorithms."""
+    return PREFIXES["direct" if is_depthwise(W, groups) else "gemm"] + name
+
+
+def check_algorithm(operation: str, algorithm: Any) -> None:
+    """Refuse what is no name of an algorithm."""
+    if algorithm not in ALGORITHMS:
+        raise ArgumentError(operation, f"algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+
+
+def _choose(xp: Any, algorithm: str, W: Array, window: Window, groups: int) -> str:
+    """Return the algorithm for a convolution, or refuse one that cannot do it."""
+    check_algorithm("conv2d", algorithm)
+    plain = window.kernel == (3, 3) and (window.stride, window.dilation, groups) == ((1, 1), (1, 1), 1)
+    if algorithm == "auto":
+        if is_depthwise(W, groups):
+            return "direct"
+        return find("conv2d_algorithm", xp)(W, window) if plain else "gemm"
+    if algorithm == "winograd" and not plain:
+        raise ArgumentError(
+            "conv2d",
+            "algorithm 'winograd' is for 3x3 kernels with stride 1, dilation 1 and no groups; got kernel "
+            f"{window.kernel}, stride {window.stride}, dilation {window.dilation}, groups {groups}; use 'auto'",
+        )
+    if algorithm == "direct" and W.shape[1] != 1:
+        raise ArgumentError(
+            "conv2d", f"algorithm 'direct' is for groups of one channel, got {W.shape[1]} channels a group; use 'auto'"
+        )
+    return algorithm
 
 
 def check_groups(operation: str, groups: Any) -> int:

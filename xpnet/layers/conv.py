@@ -10,7 +10,7 @@ from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import conv2d_backward, conv2d_forward
-from xpnet.functional.conv import check_groups
+from xpnet.functional.conv import check_algorithm, check_groups
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_window, pair
 from xpnet.layers.activation import activation_pair, keeps_with_activation
@@ -115,7 +115,7 @@ class Conv2D(Convolution):
     filters : int
         Channels of the output; those of the input are learnt from the first input.
     kernel_size : int or (int, int)
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, algorithm
         As for `xpnet.functional.conv2d_forward`.
     activation : str, optional
         ``"relu"``, ``"sigmoid"``, ``"tanh"``, ...
@@ -147,7 +147,7 @@ class Conv2D(Convolution):
 
     W: Parameter
     _DEFAULTS: ClassVar = {"stride": (1, 1), "padding": 0, "dilation": (1, 1), "groups": 1, "activation": None,
-                           "bias": True, "data_format": "NCHW"}  # fmt: skip
+                           "bias": True, "data_format": "NCHW", "algorithm": "auto"}  # fmt: skip
 
     def __init__(
         self,
@@ -163,12 +163,15 @@ class Conv2D(Convolution):
         init: str | Initializer = "he_normal",
         bias_init: str | Initializer = "zeros",
         data_format: str = "NCHW",
+        algorithm: str = "auto",
     ) -> None:
         super().__init__(
             filters, kernel_size, stride=stride, padding=padding, dilation=dilation, activation=activation,
             bias=bias, init=init, bias_init=bias_init, data_format=data_format,
         )  # fmt: skip
         self.groups = check_groups(self.operation, groups)
+        check_algorithm(self.operation, algorithm)
+        self.algorithm = algorithm
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
         C = image_shape(self.operation, input_shape, self.data_format)[0]
@@ -186,7 +189,8 @@ class Conv2D(Convolution):
         return specs
 
     def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
-        return conv2d_forward(x, self.W.data, b, self.stride, self.padding, self.dilation, self.groups)
+        window = (self.stride, self.padding, self.dilation, self.groups)
+        return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm)
 
     def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
         dx, dW, db = conv2d_backward(dy, ctx, need_dx=need_dx)

@@ -14,6 +14,7 @@ from xpnet.kernels.agnostic import (
     optim,
     pool,
     special,
+    winograd,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "optim",
     "pool",
     "special",
+    "winograd",
 ]

@@ -18,11 +18,14 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
 
 __all__ = [
+    "blocks",
+    "conv2d_algorithm",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
     "gather_columns",
     "matmul_into",
+    "mirrored_window",
     "scatter_columns",
 ]
 
@@ -59,7 +62,7 @@ def scatter_columns(x: Array, col: Array, window: Window, rows: slice, columns: 
         x[:, tap.in_rows, tap.in_columns, :] += col[:, tap.i, tap.j, tap.out_rows, tap.out_columns, :]
 
 
-def _blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
+def blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
     """Cut the output into blocks whose columns fit the budget: whole rows, or parts of a row."""
     OH, OW = window.output
     pixels = max(1, config.get("conv_workspace") // bytes_per_pixel)
@@ -85,7 +88,7 @@ class _Columns:
 
     def blocks(self) -> Iterator[tuple[slice, slice, Array]]:
         """Yield (rows, columns, matrix): matrix (K, L), or (G, K, L) with groups."""
-        for rows, columns in _blocks(self.window, self.bytes_per_pixel):
+        for rows, columns in blocks(self.window, self.bytes_per_pixel):
             yield rows, columns, self._matrix(rows, columns)
 
     def _matrix(self, rows: slice, columns: slice) -> Array:
@@ -128,6 +131,12 @@ def _convolve(xp: Any, x: Array, W: Array, b: Array | None, window: Window) -> A
             block += bias
         y[:, rows, columns, :] = xp.reshape(block, (F, rows.stop - rows.start, columns.stop - columns.start, N))
     return y
+
+
+@register("agnostic", "conv2d_algorithm")
+def conv2d_algorithm(W: Array, window: Window) -> str:
+    """Return "gemm" or "winograd" for a convolution that either can do: by a rule, not by timing, so runs repeat."""
+    return "gemm"
 
 
 @register("agnostic", "conv2d_forward")
@@ -184,7 +193,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     """dx (C, H, W, N) of dy (F, OH, OW, N): a convolution where it can be one, else products scattered back."""
     F, channels, KH, KW = W.shape
     W5 = xp.reshape(W, (groups, F // groups, channels, KH, KW))
-    mirrored = _mirrored_window(window)
+    mirrored = mirrored_window(window)
     if mirrored is not None:
         # a copy: where reshape gives a view, its strides are negative and no BLAS would take them
         flipped = xp.asarray(xp.permute_dims(xp.flip(W5, axis=(3, 4)), (0, 2, 1, 3, 4)), copy=True)
@@ -194,7 +203,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
     W_mT = xp.permute_dims(xp.reshape(W5, (groups, F // groups, channels * KH * KW)), (0, 2, 1))
     itemsize = xp.finfo(dy.dtype).bits // 8
-    for rows, columns in _blocks(window, C * KH * KW * N * itemsize):
+    for rows, columns in blocks(window, C * KH * KW * N * itemsize):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         part = dy[:, rows, columns, :]
         if groups == 1:
@@ -205,7 +214,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     return dx
 
 
-def _mirrored_window(window: Window) -> Window | None:
+def mirrored_window(window: Window) -> Window | None:
     """With stride 1, dx is `dy` padded and convolved with the flipped kernel: no scatter. Else None."""
     if window.stride != (1, 1):
         return None

@@ -13,7 +13,7 @@ from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["lp_pool2d_backward", "lp_pool2d_forward", "pool2d_backward", "pool2d_forward"]
+__all__ = ["average_weights", "lp_pool2d_backward", "lp_pool2d_forward", "pool2d_backward", "pool2d_forward"]
 
 
 @register("agnostic", "pool2d_forward")
@@ -37,7 +37,7 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
         else:
             y[:, r, c, :] += piece
     if mode == "average":
-        y *= _weights(xp, window, count_include_pad, x)
+        y *= average_weights(xp, window, count_include_pad, x)
     return batch_first(xp, y)
 
 
@@ -48,7 +48,7 @@ def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: 
     dy_inner = batch_innermost(xp, dy)
     dx = xp.zeros((dy_inner.shape[0], *window.input, dy_inner.shape[3]), dtype=dy.dtype, device=device_of(dy))
     if mode == "average":
-        share = dy_inner * _weights(xp, window, count_include_pad, dy)
+        share = dy_inner * average_weights(xp, window, count_include_pad, dy)
         for tap in window.taps():
             dx[:, tap.in_rows, tap.in_columns, :] += share[:, tap.out_rows, tap.out_columns, :]
         return batch_first(xp, dx)
@@ -64,7 +64,7 @@ def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: 
     return batch_first(xp, dx)
 
 
-def _weights(xp: Any, window: Window, count_include_pad: bool, like: Array) -> Array | float:
+def average_weights(xp: Any, window: Window, count_include_pad: bool, like: Array) -> Array | float:
     """One over the number of pixels averaged: a number, or (1, OH, OW, 1) where windows overhang."""
     KH, KW = window.kernel
     if not window.overhangs and (count_include_pad or window.padding == ((0, 0), (0, 0))):

@@ -1,4 +1,4 @@
-"""Kernels for NumPy: where writing into memory that is there, or another order of work, saves passes over it."""
+"""Depthwise convolution for NumPy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from xpnet.kernels.agnostic import conv, depthwise
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.table import register
 
-__all__ = ["depthwise_conv2d_forward", "depthwise_conv2d_input_gradient", "matmul_into", "row_dots"]
-
-
-@register("numpy", "matmul_into")
-def matmul_into(out: Array, a: Array, b: Array) -> None:
-    """Write a @ b into `out`; BLAS takes rows with gaps, so a block of a convolution's output will do."""
-    np.matmul(a, b, out=out)
+__all__ = ["depthwise_conv2d_forward", "depthwise_conv2d_input_gradient", "row_dots"]
 
 
 @register("numpy", "row_dots")

@@ -1,0 +1,180 @@
+"""The benchmark: rivals that compute the same network, statistics by hand, and a tiny run of the script."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import backend
+from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables
+from xpnet.bench.subjects import make_batch
+from xpnet.bench.textbook import Textbook
+from xpnet.bench.timing import summarize
+from xpnet.layers import Dropout, LayerNorm, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.optim import Adam
+from xpnet.testing import assert_close
+from xpnet.training import train_step
+from xpnet.training.step import forward_backward
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+
+
+def without_dropout(model: Sequential) -> Sequential:
+    """The same layers but for dropout, whose masks nobody shares."""
+    return Sequential({n: layer for n, layer in model.children().items() if not isinstance(layer, Dropout)})
+
+
+def losses_of(model, x, t, steps: int = 3) -> list[float]:
+    loss, optimizer = SoftmaxCrossEntropy(), Adam()
+    return [float(train_step(model, loss, optimizer, x, t)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", ["lenet-64", "simple-convnet", "deep-convnet"])
+def test_the_textbook_trains_the_same_network(name):
+    workload = WORKLOADS[name]
+    x, t = make_batch(workload.input_shape, 4)
+    with backend.using("numpy", dtype="float64"):
+        model = without_dropout(workload.model()).build(workload.input_shape, rng=3)
+        book = Textbook(model)
+        x = x.astype(np.float64)
+        assert_close(model.predict(x), book.predict(x), terms=1000)
+        loss = SoftmaxCrossEntropy()
+        expected, _ = forward_backward(model, loss, x, t)
+        assert book.train_step(x, t) == pytest.approx(float(expected), rel=1e-3)  # the book adds 1e-7 in the logarithm
+        gradients = [g for layer in book.layers for g in getattr(layer, "grads", ())]
+        for p, g in zip(model.parameters(), gradients, strict=True):
+            assert_close(p.grad, g, terms=10_000)
+        before = book.predict(x)
+        assert book.train_step(x, t) < expected, "an update by Adam lowers the loss"
+        assert not np.array_equal(before, book.predict(x))
+
+
+@pytest.mark.parametrize(
+    "name, channels_last",
+    [("lenet-64", False), ("simple-convnet", True), ("deep-convnet", True), ("resnet20", False), ("small-vgg", True)],
+)
+def test_torch_trains_the_same_network(name, channels_last):
+    pytest.importorskip("torch")
+    from xpnet.bench.torch_rival import TorchRival
+
+    workload = WORKLOADS[name]
+    x, t = make_batch(workload.input_shape, 3)
+    with backend.using("numpy", dtype="float64"):
+        model = without_dropout(workload.model()).build(workload.input_shape, rng=3)
+        x = x.astype(np.float64)
+        rival = TorchRival(model, np.ascontiguousarray(x), t, channels_last)
+        expected = losses_of(model, x, t)
+        np.testing.assert_allclose([float(rival.train_step().detach()) for _ in range(3)], expected, rtol=1e-6)
+        assert_close(rival.predict().numpy(), model.predict(x), terms=10_000)
+
+
+def test_what_the_textbook_and_torch_do_not_have_is_refused():
+    model = WORKLOADS["resnet20"].model().build((3, 32, 32))
+    with pytest.raises(ValueError, match="the textbook has no layer like"):
+        Textbook(model)
+    pytest.importorskip("torch")
+    from xpnet.bench.torch_rival import translate
+
+    norm = LayerNorm().build((3, 4, 4))
+    with pytest.raises(ValueError, match="no PyTorch module for LayerNorm"):
+        translate(norm)
+
+
+def test_statistics_by_hand():
+    times = summarize([[1.0, 2.0, 3.0], [10.0, 4.0]])
+    assert (times.median, times.fastest, times.lower_quartile, times.upper_quartile, times.calls) == (3, 1, 2, 4, 5)
+    assert times.spread == pytest.approx(2 / 3)
+    # the machine is twice as slow in the second round, for both: the ratio does not see it
+    assert ratio([[3.0, 3.0, 9.0], [6.0]], [[1.0], [2.0, 2.0, 50.0]]) == 3.0
+
+
+def test_rivals_take_turns():
+    order: list[str] = []
+    times = alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, seconds=1e-9)
+    changes = [x for i, x in enumerate(order) if i == 0 or x != order[i - 1]]
+    assert changes == ["a", "b", "a", "b", "a"]  # once each before the rounds; then there and back
+    assert [len(visits) for visits in times.values()] == [2, 2]
+
+
+def test_names_are_checked_before_anything_is_measured():
+    for arguments in (["lenet"], []), (["lenet-64"], ["conv"]):
+        with pytest.raises(ValueError, match=r"benchmark: no (workload|operation) '(lenet|conv)'; there are "):
+            benchmark(*arguments)
+    with pytest.raises(ValueError, match="benchmark: no mode 'test'"):
+        benchmark(["lenet-64"], modes=["test"])
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(RuntimeError, match=r"ended with status 1: (?s:.*)unknown backend 'nympy'"):
+        benchmark(["lenet-64"], backend="nympy")
+
+
+def test_a_tiny_run_of_the_script(tmp_path):
+    arguments = ["--workloads", "lenet-64", "--operations", "relu", "--quick", "--train", "--json", "out.json"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert done.stdout.strip() == tables(result).strip()
+    assert (result["about"]["threads"], result["about"]["backend"]) == (1, "numpy")
+    times = result["workloads"]["lenet-64"]["train"]["times"]
+    assert {"xpnet", "textbook"} <= set(times)
+    assert times["textbook"]["ratio"] > 1.0
+    # multiply-adds of LeNet by hand, with no dx of the first convolution
+    first, others = 24 * 24 * 6 * 25, 8 * 8 * 16 * 150 + 256 * 120 + 120 * 84 + 84 * 10
+    assert result["workloads"]["lenet-64"]["train"]["flop"] == 2 * 64 * (2 * first + 3 * others)
+    relu = result["operations"]["relu"]["forward"]
+    assert relu["moved"] == 2 * 4 * 32 * 64 * 32 * 32
+    assert relu["times"]["xpnet"]["fastest"] <= relu["times"]["xpnet"]["median"]
+    assert "| lenet-64 |" in done.stdout
+    assert ("torch NCHW" in times) == ("torch" in result["about"]["versions"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of memory is read from /proc")
+def test_memory_is_that_of_the_steps():
+    """At batch 100 SimpleConvNet keeps 30 maps of 24x24, and more; a tenth of a GiB it does not need."""
+    result = benchmark(["simple-convnet"], modes=["train"], rounds=1, seconds=1e-9)
+    added = result["memory"]["simple-convnet"]["xpnet"]["added"]
+    assert 100 * 30 * 24 * 24 * 4 < added < 100 * 2**20
+    assert added < result["memory"]["simple-convnet"]["textbook"]["added"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(["--threads", "0"], "must be at least 1"), (["--json", "no/out.json"], "there is no folder no"),
+     (["--workloads", "lenet"], "invalid choice: 'lenet'"), (["--train", "--inference"], "not allowed with")],
+)  # fmt: skip
+def test_bad_arguments_are_refused(arguments, message, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_results():
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "performance.md").read_text()
+    shown = re.findall(r"<!-- results: (\S+) -->\n(.*?)\n<!-- /results -->", text, re.S)
+    assert shown
+    for path, table in shown:
+        assert table == tables(json.loads((root / path).read_text())).strip()
+
+
+def test_every_operation_has_a_work_to_count():
+    for name, operation in OPERATIONS.items():
+        rows = operation.layer().summary(operation.input_shape).rows
+        assert (sum(row.multiply_adds for row in rows) > 0) == ("conv" in name or "dense" in name)

@@ -1,0 +1,112 @@
+"""Who takes turns: xpnet, PyTorch in its two memory formats, and the textbook, each as a function without arguments."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet import backend
+from xpnet.backend import to_numpy
+from xpnet.bench.textbook import Textbook
+from xpnet.bench.workloads import Operation, Workload
+from xpnet.layers import Layer
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.optim import Adam
+from xpnet.random import generator
+from xpnet.training import train_step
+
+__all__ = ["FORMATS", "RIVALS", "make_batch", "operation_subjects", "step_subject"]
+
+FORMATS = {"torch NCHW": False, "torch channels_last": True}
+RIVALS = (*FORMATS, "textbook")
+
+
+def make_batch(input_shape: tuple[int, ...], batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images (N, C, H, W) float32, lying as the loader delivers them, and labels."""
+    rng = generator(1)
+    x = rng.standard_normal((*input_shape, batch), dtype=np.float32)
+    return np.moveaxis(x, -1, 0), rng.integers(0, 10, batch)
+
+
+def has_torch() -> bool:
+    """Tell whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _torch_rival(*arguments: Any) -> Any:
+    return importlib.import_module("xpnet.bench.torch_rival").TorchRival(*arguments)
+
+
+def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], object] | None:
+    """Return one training step (``"train"``) or one inference of a workload as a function.
+
+    Parameters
+    ----------
+    name : str
+        ``"xpnet"`` (on the selected backend) or one of `RIVALS`.
+    workload : Workload
+    mode : {"train", "inference"}
+
+    Returns
+    -------
+    function, or None
+        None if the rival is not installed or has no such network.
+    """
+    x, t = make_batch(workload.input_shape, workload.batch)
+    with backend.using("numpy" if name in RIVALS else None):
+        model = workload.model()
+        model.build(workload.input_shape, rng=0)
+        if name == "xpnet":
+            given, labels = backend.asarray(x), backend.asarray(t, dtype=None)
+            loss, optimizer = SoftmaxCrossEntropy(), Adam()
+            if mode == "train":
+                return lambda: train_step(model, loss, optimizer, given, labels)
+            return lambda: model.predict(given)
+    if name == "textbook":
+        try:
+            book = Textbook(model)
+        except ValueError:
+            return None
+        wide = np.ascontiguousarray(x, dtype=np.float64)
+        return (lambda: book.train_step(wide, t)) if mode == "train" else (lambda: book.predict(wide))
+    if not has_torch():
+        return None
+    rival = _torch_rival(model, np.ascontiguousarray(x), t, FORMATS[name])
+    return rival.train_step if mode == "train" else rival.predict
+
+
+def operation_subjects(operation: Operation) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return the forward and the backward of one layer, each by subject."""
+    x, t = make_batch(operation.input_shape, operation.batch)
+    layer = operation.layer()
+    layer.build(operation.input_shape, rng=0)
+    given = backend.asarray(x)
+    y, ctx = _forward(layer, given)
+    dy, _ = make_batch(tuple(y.shape[1:]), operation.batch)
+    back = backend.asarray(dy)
+    forward: dict[str, Callable[[], object]] = {"xpnet": lambda: _forward(layer, given)}
+    backward: dict[str, Callable[[], object]] = {"xpnet": lambda: _backward(layer, back, ctx)}
+    for name, channels_last in FORMATS.items() if has_torch() else ():
+        rival = _torch_rival(layer, np.ascontiguousarray(x), t, channels_last)
+        out = rival.forward()
+        gradient = out.new_empty(()).set_(out.detach().clone())  # laid out as torch has it
+        gradient.copy_(out.new_tensor(np.ascontiguousarray(to_numpy(dy))))
+        forward[name] = rival.forward
+        backward[name] = lambda rival=rival, out=out, gradient=gradient: rival.backward(out, gradient)  # type: ignore[misc]
+    return {"forward": forward, "backward": backward}
+
+
+def _forward(layer: Layer, x: Any) -> tuple[Any, Any]:
+    y = layer.forward(x, train=True)
+    contexts = [(child, child._pending.pop()) for _, child in layer.named_layers() if child._pending]
+    return y, contexts
+
+
+def _backward(layer: Layer, dy: Any, contexts: list[tuple[Layer, Any]]) -> Any:
+    for child, ctx in contexts:
+        child._pending.append(ctx)
+    return layer.backward(dy)

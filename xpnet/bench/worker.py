@@ -1,0 +1,106 @@
+"""The process that measures one thing and prints it: ``python -m xpnet.bench.worker '{"task": ...}'``.
+
+A process of its own, because the number of BLAS threads is read when NumPy loads, and the high-water mark of
+memory never goes down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from xpnet import backend
+from xpnet.bench.machine import peaks
+from xpnet.bench.subjects import RIVALS, has_torch, operation_subjects, step_subject
+from xpnet.bench.timing import alternate, ratio, summarize
+from xpnet.bench.workloads import OPERATIONS, WORKLOADS
+
+__all__ = ["main"]
+
+
+def _set_threads(threads: int) -> None:
+    if has_torch():
+        importlib.import_module("torch").set_num_threads(threads)
+
+
+def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    visits = alternate(subjects, rounds=settings["rounds"], seconds=settings["seconds"])
+    result = {}
+    for name, times in visits.items():
+        result[name] = {**summarize(times)._asdict()}
+        if name != "xpnet":
+            result[name]["ratio"] = ratio(times, visits["xpnet"])
+    return result
+
+
+def _workload(settings: dict[str, Any]) -> dict[str, Any]:
+    workload = WORKLOADS[settings["name"]]
+    made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS)}
+    rows = workload.model().summary(workload.input_shape).rows
+    work = [r.multiply_adds for r in rows if r.multiply_adds]
+    # forward; then dW and dx of each layer, but no dx of the first
+    counted = 3 * sum(work) - work[0] if settings["mode"] == "train" else sum(work)
+    subjects = {name: call for name, call in made.items() if call is not None}
+    return {"flop": 2 * counted * workload.batch, "times": _timed(subjects, settings)}
+
+
+def _operation(settings: dict[str, Any]) -> dict[str, Any]:
+    operation = OPERATIONS[settings["name"]]
+    by_direction = operation_subjects(operation)
+    rows = operation.layer().summary(operation.input_shape).rows
+    flop = 2 * operation.batch * sum(row.multiply_adds for row in rows)
+    # the least: input read, output written
+    moved = 4 * operation.batch * (math.prod(operation.input_shape) + math.prod(rows[-1].output_shape))
+    result = {}
+    for direction, subjects in by_direction.items():
+        times = _timed(subjects, settings)
+        result[direction] = {"flop": flop * (1 + (direction == "backward")), "moved": moved, "times": times}
+    return result
+
+
+def _memory(settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return bytes: resident after the imports, and how far three training steps took the high-water mark above."""
+    workload = WORKLOADS[settings["name"]]
+    tiny = workload._replace(batch=2)
+    warm = step_subject(settings["subject"], tiny, "train")
+    if warm is None:
+        return None
+    warm()
+    del warm
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    before = _status("VmRSS")
+    step = step_subject(settings["subject"], workload, "train")
+    assert step is not None
+    for _ in range(3):
+        step()
+    return {"before": before, "added": _status("VmHWM") - before}
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
+
+
+TASKS = {"workload": _workload, "operation": _operation, "memory": _memory, "peaks": lambda settings: peaks()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what the settings say (a JSON object as the one argument) and print a JSON object."""
+    settings = json.loads((argv or sys.argv[1:])[0])
+    _set_threads(settings["threads"])
+    backend.use(settings["backend"], dtype="float32")
+    result = TASKS[settings["task"]](settings)
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

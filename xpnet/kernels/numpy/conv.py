@@ -1,0 +1,170 @@
+"""Convolution for NumPy by overlapping columns: each column of the kernel is gathered once, not each tap.
+
+In memory ordered (H, KW, C, OW, N) the columns of output row ``oh`` are those of the KH input rows from
+``oh * stride`` on, which lie one after another: BLAS takes them as one matrix (KH*KW*C, OW*N) in place, and the next
+output row's matrix overlaps it. So a 3x3 kernel copies the image three times where im2col copies it nine times.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from xpnet import config
+from xpnet.backend import Array
+from xpnet.kernels.agnostic import conv
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.table import register
+
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "matmul_into", "scratch"]
+
+# OpenBLAS multiplies without packing up to about so many multiply-adds; with few filters packing is most of the work
+SMALL_PRODUCT = 1_000_000
+
+_local = threading.local()  # one scratch buffer a thread, kept from call to call
+
+
+@register("numpy", "matmul_into")
+def matmul_into(out: Array, a: Array, b: Array) -> None:
+    """Write a @ b into `out`; BLAS takes rows with gaps, so a block of a convolution's output will do."""
+    np.matmul(a, b, out=out)
+
+
+def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return memory of this thread for the length of one convolution: fresh pages cost as much as filling them."""
+    size = math.prod(shape) * dtype.itemsize
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.size < size:
+        buffer = _local.buffer = np.empty(size, dtype=np.uint8)
+    return buffer[:size].view(dtype).reshape(shape)
+
+
+def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
+    """Whether the columns can be had as a view, and those of one output pixel (of all images) fit the workspace."""
+    small = x.shape[0] * math.prod(window.kernel) * x.shape[3] * x.itemsize <= config.get("conv_workspace")
+    return groups == 1 and window.dilation[0] == 1 and window.kernel != (1, 1) and small and x.dtype.char in "fd"
+
+
+def _blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks (rows, columns) for whose input rows, at that many bytes a pixel, there is room.
+
+    Rows that follow one another share what they read, so columns are split before there are fewer than four rows.
+    """
+    (OH, OW), KH, stride = window.output, window.kernel[0], window.stride[0]
+    room = config.get("conv_workspace") // bytes_per_pixel
+    width = min(OW, max(1, room // (KH + 3 * stride)))
+    width = -(-OW // -(-OW // width))  # parts of about equal width, and blocks of about equal height
+    height = (room // width - KH) // stride + 1
+    height = -(-OH // -(-OH // height))
+    for column in range(0, OW, width):
+        for row in range(0, OH, height):
+            yield slice(row, min(row + height, OH)), slice(column, min(column + width, OW))
+
+
+def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, slice, np.ndarray]]:
+    """Yield (output row, output columns, what they read (KH*KW*C, columns*N)) of `x` (C, H, W, N), block by block."""
+    C, _, _, N = x.shape
+    (KH, KW), stride = window.kernel, window.stride[0]
+    for rows, columns in _blocks(window, KW * C * N * x.itemsize):
+        height, width = (rows.stop - rows.start - 1) * stride + KH, columns.stop - columns.start
+        buffer = scratch((height, KW, C, width, N), x.dtype)
+        _gather(buffer, x, rows.start * stride - window.padding[0][0], columns, window)
+        flat = buffer.reshape(height * KW * C, width * N)
+        for i in range(rows.stop - rows.start):
+            start = i * stride * KW * C
+            yield rows.start + i, columns, flat[start : start + KH * KW * C]
+
+
+def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, window: Window) -> None:
+    """Fill ``buffer[h, j, c, ow, n]`` with what tap (., j) of output column ow reads in input row ``first + h``."""
+    above, stop = max(0, -first), min(buffer.shape[0], x.shape[1] - first)
+    buffer[:above] = 0.0
+    buffer[max(above, stop) :] = 0.0
+    if stop <= above:
+        return
+    image = x[:, first + above : first + stop].transpose(1, 0, 2, 3)
+    for tap in window.taps(slice(0, 1), columns):
+        if tap.i:
+            break  # what the columns read is the same for every row of the kernel
+        target, inside = buffer[above:stop, tap.j], tap.out_columns
+        if inside.start > 0:
+            target[:, :, : inside.start] = 0.0
+        if inside.stop < buffer.shape[3]:
+            target[:, :, inside.stop :] = 0.0
+        target[:, :, inside] = image[:, :, tap.in_columns]
+
+
+def _multiply(W: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """Write W (F, K) @ columns (K, L) into `out` (F, L), in pieces that need no packing where there are few filters."""
+    (F, K), L = W.shape, columns.shape[1]
+    step = L
+    while F * K * step > SMALL_PRODUCT and step % 2 == 0 and step > 128:
+        step //= 2
+    if step == L or F * K * step > SMALL_PRODUCT:
+        np.matmul(W, columns, out=out)
+    else:
+        pieces = columns.reshape(K, L // step, step).transpose(1, 0, 2)
+        np.matmul(W, pieces, out=out.reshape(F, L // step, step).transpose(1, 0, 2))
+
+
+def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window) -> np.ndarray:
+    """Convolve `x` (C, H, W, N) with `W` (F, KH, KW, C): (F, OH, OW, N)."""
+    F, N = W.shape[0], x.shape[3]
+    y = np.empty((F, *window.output, N), dtype=x.dtype)
+    matrix = W.reshape(F, -1)
+    for row, part, columns in _columns(x, window):
+        block = y[:, row, part].reshape(F, -1)  # a view
+        _multiply(matrix, columns, block)
+        if b is not None:
+            block += b[:, None]  # while it is in cache
+    return y
+
+
+def _taps_first(W: np.ndarray) -> np.ndarray:
+    """Return W (F, C, KH, KW) as (F, KH, KW, C), contiguous."""
+    return np.ascontiguousarray(W.transpose(0, 2, 3, 1))
+
+
+@register("numpy", "conv2d_forward")
+def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
+    inner = batch_innermost(np, x)
+    if not _fits(inner, window, groups):
+        return conv.conv2d_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, _taps_first(W), b, window))
+
+
+@register("numpy", "conv2d_backward")
+def conv2d_backward(
+    dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
+) -> tuple[Array | None, Array, Array | None]:
+    """Return dx, dW, db; None for what is not needed."""
+    inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
+    if not _fits(inner, window, groups):
+        return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
+    F, C, KH, KW = W.shape
+    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
+    dW = np.zeros((KH * KW * C, F), dtype=dy.dtype)
+    product = np.empty_like(dW)
+    for row, part, columns in _columns(inner, window):
+        # columns @ dy^T: the other way round BLAS took up to twice as long with few filters
+        np.matmul(columns, dy_inner[:, row, part].reshape(F, -1).T, out=product)
+        dW += product
+    dW = np.ascontiguousarray(dW.reshape(KH, KW, C, F).transpose(3, 2, 0, 1))
+    dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
+    return dx, dW, db
+
+
+@register("numpy", "conv2d_input_gradient")
+def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
+    inner = batch_innermost(np, dy)
+    mirrored = conv.mirrored_window(window)
+    if mirrored is None or not _fits(inner, mirrored, groups):
+        return conv.conv2d_input_gradient(dy, W, window, groups)
+    flipped = np.ascontiguousarray(np.flip(W, axis=(2, 3)).transpose(1, 2, 3, 0))
+    return batch_first(np, _convolve(inner, flipped, None, mirrored))

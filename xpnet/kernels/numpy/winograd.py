@@ -1,0 +1,69 @@
+"""Winograd's convolution for NumPy: as the standard-only one, in two pieces of scratch memory that all blocks share."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet import config
+from xpnet.backend import Array
+from xpnet.kernels.agnostic import winograd
+from xpnet.kernels.agnostic.conv import blocks, gather_columns
+from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.table import register
+
+__all__ = ["conv2d_algorithm", "winograd_conv2d_forward"]
+
+CHANNELS = 64  # on both sides: with fewer, the transforms cost more than the products save
+WASTE = 1.5  # tiles that reach beyond the output cost as much as others
+
+
+@register("numpy", "conv2d_algorithm")
+def conv2d_algorithm(W: Array, window: Window) -> str:
+    """Return "winograd" where a 3x3 convolution without groups was measured to gain by it, else "gemm"."""
+    (OH, OW), covered = window.output, math.prod(-(-n // STEP) * STEP for n in window.output)
+    gains = min(W.shape[:2]) >= CHANNELS and covered <= WASTE * OH * OW and W.dtype.char in "fd"
+    return "winograd" if gains else "gemm"
+
+
+@register("numpy", "winograd_conv2d_forward")
+def winograd_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Convolve x (N, C, H, W) with W (F, C, 3, 3), stride 1, no groups: (N, F, OH, OW)."""
+    inner = batch_innermost(np, x)
+    per_tile = winograd.scratch_per_tile(np, inner, W)
+    if x.dtype.char not in "fd" or per_tile > config.get("conv_workspace"):
+        return winograd.winograd_conv2d_forward(x, W, b, window, groups)
+    (F, C), N = W.shape[:2], inner.shape[3]
+    bt, at, _ = winograd.transforms(np, x)
+    U = winograd.transform_kernels(np, W)
+    inputs, outputs = winograd.tile_windows(window)
+    y = np.empty((F, *window.output, N), dtype=x.dtype)
+    parts = list(blocks(inputs, per_tile))
+    most = max((r.stop - r.start) * (c.stop - c.start) for r, c in parts)
+    first, second = scratch((2, POINTS * max(F, C) * most * N), x.dtype)
+    for rows, columns in parts:
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        L = height * width * N
+        tiles = first[: POINTS * C * L].reshape(TILE, TILE, C, height, width, N)
+        gather_columns(tiles.transpose(2, 0, 1, 3, 4, 5), inner, inputs, rows, columns)
+        transformed = _product(second, bt, tiles.reshape(POINTS, C * L)).reshape(POINTS, C, L)
+        products = _product(first, U, transformed).reshape(POINTS, F * L)
+        made = _product(second, at, products)
+        if b is not None:
+            by_filter = made.reshape(STEP * STEP, F, L)
+            by_filter += b[:, None]  # while it is in cache
+        made = made.reshape(STEP, STEP, F, height, width, N)
+        for tap in outputs.taps(rows, columns):
+            y[:, tap.in_rows, tap.in_columns] = made[tap.i, tap.j, :, tap.out_rows, tap.out_columns]
+    return batch_first(np, y)
+
+
+def _product(memory: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a @ b, written into `memory`."""
+    shape = (*a.shape[:-1], b.shape[-1])
+    out = memory[: math.prod(shape)].reshape(shape)
+    return np.matmul(a, b, out=out)
