@@ -198,18 +198,6 @@ def test_predict_pictures_of_any_size_and_range(trained, capsys, tmp_path) -> No
     assert "none.png: cannot be read" in captured.err
 
 
-PICTURES = [
-    "filters",
-    "feature-maps",
-    "confusion",
-    "misclassified",
-    "augmentation",
-    "saliency",
-    "receptive-fields",
-    "model",
-]
-
-
 @pytest.mark.parametrize("what", PICTURES)
 def test_show(trained, capsys, what) -> None:
     pytest.importorskip("matplotlib", reason="draws")
