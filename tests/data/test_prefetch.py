@@ -94,22 +94,8 @@ def test_the_selection_of_a_block_holds_in_the_thread(name):
     assert backend.dtype_name(first[0].dtype) == "float64"
 
 
-@pytest.mark.parametrize(("augment", "expected"), [(None, "MainThread"), (jitter, "xpnet-prefetch")])
-def test_by_default_a_thread_where_there_is_enough_to_do(monkeypatch, augment, expected):
-    seen = []
-    samples = sys.modules["xpnet.data.loader"].samples
-
-    def watched(*args):
-        seen.append(threading.current_thread().name)
-        return samples(*args)
-
-    monkeypatch.setattr("xpnet.data.loader.samples", watched)
-    with backend.using("numpy"):
-        give_all(Loader(*images(), batch_size=12, augment=augment))
-    assert seen == [expected] * 2
-
-
-def test_by_default_a_thread_on_a_device(monkeypatch):
+@pytest.mark.parametrize("augment", [None, jitter])
+def test_by_default_a_thread_on_a_device_alone(monkeypatch, augment):
     pytest.importorskip("array_api_strict")
     started = []
     monkeypatch.setattr(
@@ -117,7 +103,7 @@ def test_by_default_a_thread_on_a_device(monkeypatch):
     )
     for name, count in [("array_api_strict", 0), ("array_api_strict:device1", 1)]:
         with backend.using(name):
-            list(Loader(*images(), batch_size=12))
+            list(Loader(*images(), batch_size=12, augment=augment))
         assert len(started) == count
 
 
