@@ -62,7 +62,7 @@ def benchmark(
     ------
     ValueError
         If a name is unknown.
-    RuntimeError
+    ChildProcessError
         If a process that measures fails; the message ends with what it said.
     """
     for given, known, what in ((workloads, WORKLOADS, "workload"), (operations, OPERATIONS, "operation"),
@@ -102,5 +102,5 @@ def _measure(settings: dict[str, Any], **task: Any) -> Any:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"benchmark: {task} ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise ChildProcessError(f"benchmark: {task} ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import xpnet
-from xpnet.cli import compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
+from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.guard import UNUSABLE, guarded
 from xpnet.text import near
 
 __all__ = ["main"]
 
-COMMANDS: tuple[ModuleType, ...] = (train, evaluate, predict, show, summary, gradcheck, compare, filters, doctor)
+COMMANDS: tuple[ModuleType, ...] = (train, evaluate, predict, show, summary, gradcheck, compare, filters, bench, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,74 @@
+"""``xpnet bench``: training steps, inference and single operations beside PyTorch and a textbook network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from xpnet.cli import arguments
+
+__all__ = ["add_arguments", "add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("bench", help="measure steps and operations beside PyTorch, taking turns")
+    add_arguments(parser)
+    parser.set_defaults(func=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    from xpnet.bench import OPERATIONS, WORKLOADS
+
+    parser.add_argument(
+        "--workloads",
+        nargs="*",
+        choices=tuple(WORKLOADS),
+        default=list(WORKLOADS),
+        metavar="NAME",
+        help=f"by default all: {', '.join(WORKLOADS)}",
+    )
+    parser.add_argument(
+        "--operations",
+        nargs="*",
+        choices=tuple(OPERATIONS),
+        metavar="NAME",
+        help="layers to measure alone; without names, all of them",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--train", action="store_const", dest="modes", const=("train",), help="training steps only")
+    which.add_argument("--inference", action="store_const", dest="modes", const=("inference",), help="inference only")
+    parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, ... (%(default)s)")
+    parser.add_argument("--threads", type=arguments.positive, default=1, help="of BLAS and of PyTorch (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few repetitions and no peak memory: a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the tables and write the JSON file."""
+    from xpnet.bench import OPERATIONS, benchmark, tables
+    from xpnet.files import atomic_write
+
+    if args.json and not args.json.parent.is_dir():
+        raise ValueError(f"--json: there is no folder {args.json.parent}")
+    operations = [] if args.operations is None else args.operations or list(OPERATIONS)
+    result = benchmark(
+        args.workloads,
+        operations,
+        modes=args.modes or ("train", "inference"),
+        memory=not args.quick,
+        backend=args.backend,
+        threads=args.threads,
+        rounds=3 if args.quick else 9,
+        seconds=0.1 if args.quick else 0.4,
+        progress=lambda what: print(what, file=sys.stderr, flush=True),
+    )
+    print(tables(result))
+    if args.json:
+        with atomic_write(args.json) as file:
+            file.write(json.dumps(result, indent=1).encode() + b"\n")
+    return 0
