@@ -15,6 +15,7 @@ SMALL = {  # arguments that make each one quick, and the figures it leaves
     "compare_init.py": (["--steps", "20"], {"activations", "losses"}),
     "compare_optimizers.py": (["--steps", "20", "--path-steps", "10"], {"losses", "paths"}),
     "gates.py": ([], {"gates"}),
+    "hyperparameter_search.py": (["--trials", "4", "--epochs", "2", "--images", "100"], {"search"}),
     "overfit_and_regularise.py": (["--epochs", "2", "--hidden", "2", "--test-images", "50"], {"accuracies"}),
     "visualize_filters.py": (
         ["--epochs", "1", "--limit", "200", "--steps", "3"],
@@ -124,6 +125,18 @@ def test_a_gate_that_is_not_learnt_is_an_error(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "error: XOR not learnt; try more --steps" in result.stderr
     assert json.loads((tmp_path / "out" / "results.json").read_text())["gates"]["XOR"]["learnt"] is False
+
+
+def test_a_search_draws_from_its_ranges_and_ranks(results) -> None:
+    found, output, _ = results("hyperparameter_search.py")
+    trials = found["trials"]
+    scores = [trial["score"] for trial in trials]
+    assert len(trials) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert all(1e-3 <= trial["lr"] <= 1 and 1e-8 <= trial["weight_decay"] <= 1e-2 for trial in trials)
+    table = output[output.index("rank") :].splitlines()
+    assert table[0].split() == ["rank", "trial", "score", "lr", "weight_decay", "seconds"]
+    assert float(table[1].split()[2]) == pytest.approx(scores[0], abs=1e-4)
 
 
 def test_optimizers_start_alike_and_all_learn(results) -> None:
