@@ -141,6 +141,18 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
     assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "full"]
 
 
+def test_times_and_tensorboard(capsys) -> None:
+    pytest.importorskip("tensorboardX", reason="writes TensorBoard's files")
+    assert train("--epochs", "1", "--times", "--tensorboard", "--out", "a") == 0
+    output = capsys.readouterr().out
+    assert {line.split()[0] for line in output[output.index("phase") :].splitlines()} >= {
+        "forward",
+        "backward",
+        "update",
+    }
+    assert len(list(Path("a/tensorboard").iterdir())) == 1
+
+
 def test_a_run_keeps_its_settings(capsys) -> None:
     assert train("--epochs", "1", "--out", "a") == 0
     assert main(["train", "--resume", "a", "--lr", "0.5", "--epochs", "2"]) == 1

@@ -15,6 +15,7 @@ from typing import Any
 from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.run import Settings, open_settings, train
 from xpnet.text import parse_spec
+from xpnet.training import Callback, PhaseTimes, TensorBoard
 
 __all__ = ["add_arguments", "add_parser", "run", "script"]
 
@@ -56,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags go before it")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too, into the folder")
+    parser.add_argument("--times", action="store_true", help="show at the end where the time of the steps went")
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
 
 
@@ -81,10 +84,14 @@ def run(args: argparse.Namespace) -> int:
         values = Settings.read(args.config) if args.config is not None else {}
         settings = Settings.from_dict(args.base.to_dict() | values | given)
         folder = _new_folder(args.out, settings)
-    # a run that was ended before its first checkpoint begins again
-    outcome = train(
-        settings, folder, resume=(folder / "last.safetensors").exists(), command=getattr(args, "command", "")
-    )
+    times = PhaseTimes(synchronize=True)
+    callbacks: list[Callback] = [times] if args.times else []
+    if args.tensorboard:
+        callbacks.append(TensorBoard(folder / "tensorboard"))
+    resume = (folder / "last.safetensors").exists()  # a run that was ended before its first checkpoint begins again
+    outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks)
+    if args.times:
+        print(times.table())
     return INTERRUPTED if outcome.history.interrupted else 0
 
 

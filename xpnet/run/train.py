@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,13 @@ class Outcome:
 
 
 def train(
-    settings: Settings, folder: Path, *, resume: bool = False, command: str = "", verbose: bool = True
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = True,
 ) -> Outcome:
     """Train as the settings say and leave everything in a folder.
 
@@ -70,6 +77,8 @@ def train(
         Go on from ``last.safetensors`` in the folder, to the end that the settings say.
     command : str, optional
         To be noted in ``history.json``.
+    callbacks : sequence of Callback, optional
+        Beside those that the settings ask for.
     verbose : bool, default True
         Print the summary of the model, a line for each epoch and the results.
 
@@ -100,7 +109,7 @@ def train(
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
     model = make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
-    trainer = _trainer(settings, dataset, model, len(loader), [checkpoint, CSVLog(folder / "log.csv")])
+    trainer = _trainer(settings, dataset, model, len(loader), [checkpoint, CSVLog(folder / "log.csv"), *callbacks])
     if resume:
         load_checkpoint(checkpoint.last, trainer)
     folder.mkdir(parents=True, exist_ok=True)
