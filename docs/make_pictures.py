@@ -27,7 +27,7 @@ from xpnet.viz import BOWL, plot_grad_cam, plot_optimizer_paths, save_figure
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-LARGEST = 50_000  # bytes of a picture
+LARGEST = 45_000  # bytes of a picture
 
 TRAIN = (
     "xpnet train --model lenet:activation=relu --data mnist --limit 10000 --epochs 8 --validation 0.1 --out runs/mnist"
@@ -39,19 +39,19 @@ PICTURES: dict[str, tuple[str, str, int]] = {
     "curves": (TRAIN, "runs/mnist/curves.png", 900),
     "feature-maps": ("xpnet show feature-maps --run runs/mnist", "runs/mnist/feature-maps.png", 900),
     "confusion": ("xpnet show confusion --run runs/mnist", "runs/mnist/confusion.png", 640),
-    "misclassified": ("xpnet show misclassified --run runs/mnist", "runs/mnist/misclassified.png", 640),
+    "misclassified": ("xpnet show misclassified --run runs/mnist", "runs/mnist/misclassified.png", 560),
     "receptive-fields": ("xpnet show receptive-fields --run runs/mnist", "runs/mnist/receptive-fields.png", 640),
     "model": ("xpnet show model --run runs/mnist", "runs/mnist/model.png", 300),
-    "filters": (LOOK, "runs/visualize_filters/filters.png", 720),
+    "filters": (LOOK, "runs/visualize_filters/filters.png", 600),
     "maximized": (LOOK, "runs/visualize_filters/activation_maximization.png", 900),
     "saliency": (LOOK, "runs/visualize_filters/saliency.png", 640),
     "translation": (LOOK, "runs/visualize_filters/translation.png", 640),
-    "initial-values": ("python scripts/compare_init.py", "runs/compare_init/activations.png", 720),
+    "initial-values": ("python scripts/compare_init.py", "runs/compare_init/activations.png", 640),
     "optimizer-losses": ("python scripts/compare_optimizers.py", "runs/compare_optimizers/losses.png", 640),
     "overfitting": ("python scripts/overfit_and_regularise.py", "runs/overfit/accuracies.png", 900),
-    "search": ("python scripts/hyperparameter_search.py", "runs/search/search.png", 900),
+    "search": ("python scripts/hyperparameter_search.py", "runs/search/search.png", 800),
     "gates": ("python scripts/gates.py", "runs/gates/gates.png", 900),
-    "image-filters": ("python scripts/image_filters.py --size 160", "runs/filters/filters.png", 540),
+    "image-filters": ("python scripts/image_filters.py --size 160", "runs/filters/filters.png", 480),
 }
 
 
@@ -111,7 +111,7 @@ def paths(folder: str) -> Any:
 
 
 DRAWN: dict[str, tuple[Callable[[str], Any], int]] = {
-    "augmentation": (gallery, 720),
+    "augmentation": (gallery, 560),
     "grad-cam": (grad_cam, 640),
     "optimizer-paths": (paths, 900),
 }
