@@ -28,6 +28,7 @@ from xpnet.viz import BOWL, plot_grad_cam, plot_optimizer_paths, save_figure
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 LARGEST = 45_000  # bytes of a picture
+SEED = 3  # of the gallery: one that shows each augmentation clearly
 
 TRAIN = (
     "xpnet train --model lenet:activation=relu --data mnist --limit 10000 --epochs 8 --validation 0.1 --out runs/mnist"
@@ -37,7 +38,11 @@ LOOK = "python scripts/visualize_filters.py --data mnist"
 # name of the picture: command, file that it leaves, width in pixels
 PICTURES: dict[str, tuple[str, str, int]] = {
     "curves": (TRAIN, "runs/mnist/curves.png", 900),
-    "feature-maps": ("xpnet show feature-maps --run runs/mnist", "runs/mnist/feature-maps.png", 900),
+    "feature-maps": (
+        "xpnet show feature-maps --run runs/mnist --layer conv1,pool1,conv2",
+        "runs/mnist/feature-maps.png",
+        900,
+    ),
     "confusion": ("xpnet show confusion --run runs/mnist", "runs/mnist/confusion.png", 640),
     "misclassified": ("xpnet show misclassified --run runs/mnist", "runs/mnist/misclassified.png", 560),
     "receptive-fields": ("xpnet show receptive-fields --run runs/mnist", "runs/mnist/receptive-fields.png", 640),
@@ -92,9 +97,11 @@ def gallery(folder: str) -> Any:
     """Draw what each augmentation does to a part of a photo of scikit-learn's."""
     from sklearn.datasets import load_sample_images
 
-    photos = [photo[100:388:6, 180:468:6] for photo in load_sample_images().images]  # 48 x 48
-    x = np.stack(photos).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    return plot_gallery(x, seed=1)
+    parts = [
+        photo[100:388, 180:468].reshape(48, 6, 48, 6, 3).mean(axis=(1, 3)) for photo in load_sample_images().images
+    ]
+    x = np.stack(parts).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return plot_gallery(x, seed=SEED)
 
 
 def grad_cam(folder: str) -> Any:
