@@ -97,9 +97,8 @@ def gallery(folder: str) -> Any:
     """Draw what each augmentation does to a part of a photo of scikit-learn's."""
     from sklearn.datasets import load_sample_images
 
-    parts = [
-        photo[100:388, 180:468].reshape(48, 6, 48, 6, 3).mean(axis=(1, 3)) for photo in load_sample_images().images
-    ]
+    photos = load_sample_images().images
+    parts = [photo[100:388, 180:468].reshape(48, 6, 48, 6, 3).mean(axis=(1, 3)) for photo in photos]
     x = np.stack(parts).transpose(0, 3, 1, 2).astype(np.float32) / 255
     return plot_gallery(x, seed=SEED)
 
