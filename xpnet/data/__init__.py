@@ -13,9 +13,11 @@
 `read_image`
 ==========================================  ===========================================================
 
-data = xpnet.data.load("auto").split(0.1)          # MNIST if it is here, else digits
-for x, t in Loader(*data.train, scale=data.scale): # arrays of the selected backend
-    ...
+::
+
+    data = xpnet.data.load("auto").split(0.1)           # MNIST if it is here, else digits
+    for x, t in Loader(*data.train, scale=data.scale):  # arrays of the selected backend
+        ...
 """
 
 from __future__ import annotations

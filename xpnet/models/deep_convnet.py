@@ -10,7 +10,7 @@ __all__ = ["DeepConvNet"]
 class DeepConvNet(Sequential):
     """Three blocks of two 3x3 convolutions and a pooling, then two dense layers with dropout.
 
-    On 28x28 images: [conv16 conv16 pool] [conv32 conv32 pool] [conv64 conv64 pool], dense 50, dense
+    On 28x28 images: ``[conv16 conv16 pool] [conv32 conv32 pool] [conv64 conv64 pool]``, dense 50, dense
     `classes`; relu throughout, He initial values. The second convolution of the middle block pads
     by 2, as in the book.
 
