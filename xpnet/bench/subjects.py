@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
         None if the rival is not installed or has no such network.
     """
     x, t = make_batch(workload.input_shape, workload.batch)
-    with backend.using("numpy" if name in RIVALS else None):
+    with backend.using("numpy") if name in RIVALS else contextlib.nullcontext():
         model = workload.model()
         model.build(workload.input_shape, rng=0)
         if name == "xpnet":
