@@ -3,6 +3,6 @@
 They are called below autograd, so they build no graph.
 """
 
-from xpnet.kernels.torch import conv, norm, optim, pool, special
+from xpnet.kernels.torch import activation, conv, linear, norm, optim, pool, special
 
-__all__ = ["conv", "norm", "optim", "pool", "special"]
+__all__ = ["activation", "conv", "linear", "norm", "optim", "pool", "special"]

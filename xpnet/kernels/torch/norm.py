@@ -31,7 +31,7 @@ def batch_norm_forward(
     image = images(x) if x.ndim == 4 else x
     gamma, beta = _wide(x, gamma), _wide(x, beta)
     if mean is not None and var is not None:
-        mean, var = _wide(x, mean), _wide(x, var)
+        mean, var = mean.contiguous(), var.contiguous()
         y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
         if _is_far_from_zero(mean, inv_std):
             y = torch.native_batch_norm(
