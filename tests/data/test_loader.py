@@ -153,14 +153,15 @@ def test_read_only_and_strided_input(name):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_the_batch_lies_innermost_in_memory(library, kind):
+@pytest.mark.parametrize("library, order", [("numpy", (1, 2, 3, 0)), ("torch", (0, 2, 3, 1))])
+def test_images_lie_in_memory_as_the_kernels_of_the_library_like_them(library, order, kind):
+    """The batch innermost, and on torch the channels."""
     pytest.importorskip(library)
     x = images(n=70)[0].astype(kind)
     with backend.using(library) as chosen:
         for bx, _ in Loader(x, np.arange(70), batch_size=50):
             assert tuple(bx.shape[1:]) == (3, 5, 4)
-            below = chosen.xp.permute_dims(bx, (1, 2, 3, 0))
+            below = chosen.xp.permute_dims(bx, order)
             assert below.flags.c_contiguous if library == "numpy" else below.is_contiguous()
 
 

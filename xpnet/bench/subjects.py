@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from xpnet import backend
 from xpnet.backend import to_numpy
 from xpnet.bench.textbook import Textbook
 from xpnet.bench.workloads import Operation, Workload
+from xpnet.kernels import find
+from xpnet.kernels.layout import inverse
 from xpnet.layers import Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.optim import Adam
@@ -26,10 +29,19 @@ RIVALS = (*FORMATS, "textbook")
 
 
 def make_batch(input_shape: tuple[int, ...], batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return random images (N, C, H, W) float32, lying as the loader delivers them, and labels."""
+    """Return random images (N, C, H, W) float32 and labels."""
     rng = generator(1)
     x = rng.standard_normal((*input_shape, batch), dtype=np.float32)
     return np.moveaxis(x, -1, 0), rng.integers(0, 10, batch)
+
+
+def _as_loaded(x: np.ndarray) -> Any:
+    """Return images on the selected backend, lying as the loader delivers them; other arrays as they are."""
+    if x.ndim != 4:
+        return backend.asarray(x)
+    xp = backend.get().xp
+    order = find("image_order", xp)()
+    return xp.permute_dims(backend.asarray(np.ascontiguousarray(x.transpose(order))), inverse(order))
 
 
 def has_torch() -> bool:
@@ -57,11 +69,11 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
         None if the rival is not installed or has no such network.
     """
     x, t = make_batch(workload.input_shape, workload.batch)
-    with backend.using("numpy" if name in RIVALS else None):
+    with backend.using("numpy") if name in RIVALS else contextlib.nullcontext():
         model = workload.model()
         model.build(workload.input_shape, rng=0)
         if name == "xpnet":
-            given, labels = backend.asarray(x), backend.asarray(t, dtype=None)
+            given, labels = _as_loaded(x), backend.asarray(t, dtype=None)
             loss, optimizer = SoftmaxCrossEntropy(), Adam()
             if mode == "train":
                 return lambda: train_step(model, loss, optimizer, given, labels)
@@ -84,10 +96,10 @@ def operation_subjects(operation: Operation) -> dict[str, dict[str, Callable[[],
     x, t = make_batch(operation.input_shape, operation.batch)
     layer = operation.layer()
     layer.build(operation.input_shape, rng=0)
-    given = backend.asarray(x)
+    given = _as_loaded(x)
     y, ctx = _forward(layer, given)
     dy, _ = make_batch(tuple(y.shape[1:]), operation.batch)
-    back = backend.asarray(dy)
+    back = _as_loaded(dy)
     forward: dict[str, Callable[[], object]] = {"xpnet": lambda: _forward(layer, given)}
     backward: dict[str, Callable[[], object]] = {"xpnet": lambda: _backward(layer, back, ctx)}
     for name, channels_last in FORMATS.items() if has_torch() else ():

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from xpnet import backend
 from xpnet.backend import Array, Backend
+from xpnet.kernels import find
+from xpnet.kernels.layout import inverse
 
 Rows = npt.NDArray[np.int64]
 
@@ -18,14 +20,12 @@ _BLOCK = 32  # rows gathered at a time, so that they stay in the first-level cac
 def samples(
     stored: npt.NDArray[Any], rows: Rows, scale: tuple[float, float] | None, chosen: Backend, dtype: Any
 ) -> Array:
-    """Return the rows as floats on the device, the batch innermost in memory if they are images."""
+    """Return the rows as floats on the device; images lie in memory as its kernels like them."""
     xp = chosen.xp
-    on_host = _gather(stored, rows, _host_dtype(stored.dtype, xp, dtype))
+    order = find("image_order", xp)() if stored.ndim == 4 else (*range(1, stored.ndim), 0)
+    on_host = _gather(stored, rows, _host_dtype(stored.dtype, xp, dtype), order)
     x = _to_float(xp.asarray(on_host, device=chosen.device), stored.dtype.kind, scale, xp, dtype)
-    if stored.ndim < 3:
-        return x
-    shape = stored.shape[1:]
-    return xp.permute_dims(xp.reshape(x, (*shape, rows.size)), (len(shape), *range(len(shape))))
+    return x if stored.ndim < 3 else xp.permute_dims(x, inverse(order))
 
 
 def targets(stored: npt.NDArray[Any], rows: Rows, chosen: Backend, dtype: Any) -> Array:
@@ -45,14 +45,20 @@ def _host_dtype(stored: np.dtype[Any], xp: Any, dtype: Any) -> np.dtype[Any]:
     return np.dtype(np.uint8 if stored == np.uint8 else np.float32)
 
 
-def _gather(stored: npt.NDArray[Any], rows: Rows, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Copy rows to (n, ...), or to (elements of a sample, n) where there are two axes or more."""
+def _gather(stored: npt.NDArray[Any], rows: Rows, dtype: np.dtype[Any], order: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Copy rows to (n, ...), or where there are two axes or more to an array whose axes come in an order."""
     if stored.ndim < 3:
         return np.take(stored, rows, axis=0).astype(dtype, copy=False)
-    out = np.empty((stored[0].size, rows.size), dtype=dtype)
+    shape = (rows.size, *stored.shape[1:])
+    out = np.empty([shape[axis] for axis in order], dtype=dtype)
+    by_row = out.transpose(inverse(order))
     for start in range(0, rows.size, _BLOCK):
-        block = np.take(stored, rows[start : start + _BLOCK], axis=0)
-        out[:, start : start + _BLOCK] = block.reshape(len(block), -1).T
+        block, target = np.take(stored, rows[start : start + _BLOCK], axis=0), by_row[start : start + _BLOCK]
+        if order[-1] != 1:
+            target[...] = block
+            continue
+        for channel in range(shape[1]):  # else NumPy's inner loop would be as short as the channels are few
+            target[:, channel] = block[:, channel]
     return out
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from xpnet.backend import Array, array_namespace, is_on_host, wide_dtype
 from xpnet.errors import ArgumentError, ShapeError
-from xpnet.functional.activation import logistic
 from xpnet.functional.checks import check_arrays
 from xpnet.functional.loss_checks import check_finite, check_range, check_scale, check_targets, scale_like
+from xpnet.kernels.agnostic.activation import logistic
 
 __all__ = [
     "BinaryCrossEntropyCtx",

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
-from xpnet.functional.activation import InputCtx, logistic, lowest_exponent
+from xpnet.functional.activation import InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels import find
+from xpnet.kernels.agnostic.activation import logistic, lowest_exponent
 from xpnet.kernels.layout import elementwise_wide
 
 __all__ = [

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from xpnet.backend import Array, wide_dtype
 from xpnet.errors import ShapeError
 from xpnet.functional.checks import check_arrays, check_gradient, check_ndim
+from xpnet.kernels import find
 
 __all__ = [
     "FlattenCtx",
@@ -60,7 +61,7 @@ def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, L
     >>> y
     array([[21.5]])
     """
-    check_arrays("linear", x=x, W=W, b=b)
+    xp = check_arrays("linear", x=x, W=W, b=b)
     check_ndim("linear", "x", x, 2, "(N, I)")
     check_ndim("linear", "W", W, 2, "(I, O)")
     if x.shape[1] != W.shape[0]:
@@ -71,9 +72,7 @@ def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, L
         )
     if b is not None and tuple(b.shape) != (W.shape[1],):
         raise ShapeError("linear", f"b must have shape (O,) = ({W.shape[1]},), got {tuple(b.shape)}")
-    y = x @ W
-    if b is not None:
-        y += b  # y is ours: in place is allowed
+    y = find("linear_forward", xp)(x, W, b)
     return y, LinearCtx(x, W, b is not None)
 
 
@@ -91,7 +90,7 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
     Returns
     -------
     dx : array (N, I), or None
-        In memory the batch is the innermost axis, as the layer before a Flatten wants it.
+        In memory as the layer before a Flatten wants it: on most libraries the batch is the innermost axis.
     dW : array (I, O)
     db : array (O,), or None if there was no bias
 
@@ -110,7 +109,7 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
            [2.]]), None)
     """
     xp = check_gradient("linear_backward", dy, ctx.x, (ctx.x.shape[0], ctx.W.shape[1]))
-    dx = (ctx.W @ dy.T).T if need_dx else None
+    dx = find("linear_input_gradient", xp)(dy, ctx.W) if need_dx else None
     db = None
     if ctx.has_bias:
         db = xp.astype(xp.sum(dy, axis=0, dtype=wide_dtype(xp, dy.dtype)), dy.dtype, copy=False)

@@ -19,10 +19,11 @@ MODES = ("max", "average", "lp")
 
 
 class Pool2DCtx(NamedTuple):
-    """Kept for backward: the output and, but with "average", the input, nothing new."""
+    """Kept for backward: the output and, but with "average", the input; on torch, new: where the maxima are."""
 
     x: Array | None  # (N, C, H, W); None with "average"
     y: Array  # (N, C, OH, OW)
+    places: Array | None  # (N, C, OH, OW), where the maxima are, if the library's kernel notes that
     window: Window
     mode: str
     count_include_pad: bool
@@ -96,12 +97,12 @@ def pool2d_forward(
     step = kernel_size if stride is None else stride
     window = make_window("pool2d", x.shape[2:], kernel_size, step, padding, dilation, ceil_mode)
     if mode == "lp":
-        y = find("lp_pool2d_forward", xp)(x, window, p)
+        y, places = find("lp_pool2d_forward", xp)(x, window, p), None
     else:
         if mode == "max" or not count_include_pad:
             _check_windows(window)
-        y = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
-    return y, Pool2DCtx(None if mode == "average" else x, y, window, mode, count_include_pad, p)
+        y, places = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
+    return y, Pool2DCtx(None if mode == "average" else x, y, places, window, mode, count_include_pad, p)
 
 
 def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
@@ -138,7 +139,7 @@ def pool2d_backward(dy: Array, ctx: Pool2DCtx) -> Array:
     xp = check_gradient("pool2d_backward", dy, ctx.y, tuple(ctx.y.shape))
     if ctx.mode == "lp":
         return find("lp_pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.p)
-    return find("pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.window, ctx.mode, ctx.count_include_pad)
+    return find("pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.places, ctx.window, ctx.mode, ctx.count_include_pad)
 
 
 def check_mode(operation: str, mode: str, p: Any = 2, modes: Sequence[str] = MODES) -> float:

@@ -73,6 +73,11 @@ class Window(NamedTuple):
         return slice(first - block.start, last - block.start), slice(start, stop, step)
 
     @property
+    def is_apart(self) -> bool:
+        """Whether no pixel is read by two windows."""
+        return all(s >= d * (k - 1) + 1 for s, k, d in zip(self.stride, self.kernel, self.dilation, strict=True))
+
+    @property
     def overhangs(self) -> bool:
         """Whether the last window reaches beyond image and padding, as ceil_mode lets it."""
         return any(

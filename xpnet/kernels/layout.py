@@ -8,12 +8,24 @@ convolution is one 2-D matrix product with no transpose before or after. Measure
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpnet.backend import Array, wide_dtype
+from xpnet.kernels.table import register
 
-__all__ = ["batch_first", "batch_innermost", "elementwise", "elementwise_wide"]
+__all__ = ["batch_first", "batch_innermost", "elementwise", "elementwise_wide", "image_order", "inverse"]
+
+
+@register("agnostic", "image_order")
+def image_order() -> tuple[int, int, int, int]:
+    """Return the axes of images (N, C, H, W) in the order in which a library's kernels like them in memory."""
+    return (1, 2, 3, 0)
+
+
+def inverse(order: Sequence[int]) -> tuple[int, ...]:
+    """Return the order of axes that undoes another."""
+    return tuple(order.index(axis) for axis in range(len(order)))
 
 
 def batch_innermost(xp: Any, x: Array) -> Array:

@@ -4,10 +4,12 @@ Kernels get arguments that the functional layer has already checked.
 """
 
 from xpnet.kernels.agnostic import (
+    activation,
     bin_pool,
     conv,
     depthwise,
     group_norm,
+    linear,
     local_response,
     loss,
     norm,
@@ -18,10 +20,12 @@ from xpnet.kernels.agnostic import (
 )
 
 __all__ = [
+    "activation",
     "bin_pool",
     "conv",
     "depthwise",
     "group_norm",
+    "linear",
     "local_response",
     "loss",
     "norm",

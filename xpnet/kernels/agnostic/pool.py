@@ -17,8 +17,11 @@ __all__ = ["average_weights", "lp_pool2d_backward", "lp_pool2d_forward", "pool2d
 
 
 @register("agnostic", "pool2d_forward")
-def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
-    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average".
+
+    Returns y and what a library's kernel notes for backward: here nothing, None.
+    """
     xp = array_namespace(x)
     inner = batch_innermost(xp, x)
     C, _, _, N = inner.shape
@@ -38,11 +41,13 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
             y[:, r, c, :] += piece
     if mode == "average":
         y *= average_weights(xp, window, count_include_pad, x)
-    return batch_first(xp, y)
+    return batch_first(xp, y), None
 
 
 @register("agnostic", "pool2d_backward")
-def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     xp = array_namespace(dy)
     dy_inner = batch_innermost(xp, dy)
@@ -80,7 +85,7 @@ def lp_pool2d_forward(x: Array, window: Window, p: float) -> Array:
     """Pool x (N, C, H, W) to m (sum |x/m|^p)^(1/p) with m the largest |x| of the window, so nothing overflows."""
     xp = array_namespace(x)
     size = xp.abs(batch_innermost(xp, x))
-    top = batch_innermost(xp, pool2d_forward(batch_first(xp, size), window, "max", True))
+    top = batch_innermost(xp, pool2d_forward(batch_first(xp, size), window, "max", True)[0])
     # a window of zeros (or of padding alone) is divided by 1; so is an infinite one, which stays infinite
     scale = xp.where((top > 0.0) & xp.isfinite(top), top, xp.ones_like(top))
     y = xp.zeros_like(scale)

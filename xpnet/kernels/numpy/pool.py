@@ -25,8 +25,8 @@ def channel_blocks(x: np.ndarray) -> Iterator[slice]:
 
 
 @register("numpy", "pool2d_forward")
-def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
-    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """Pool x (N, C, H, W) to (N, C, OH, OW), `mode` "max" or "average"; nothing is noted for backward."""
     inner = batch_innermost(np, x)
     taps = list(window.taps())
     whole = [t for t in taps if (t.out_rows, t.out_columns) == (slice(0, window.output[0]), slice(0, window.output[1]))]
@@ -40,14 +40,16 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
             if tap is not whole[0]:
                 part = block[:, tap.out_rows, tap.out_columns]
                 np.maximum(part, image[:, tap.in_rows, tap.in_columns], out=part)
-    return batch_first(np, y)
+    return batch_first(np, y), None
 
 
 @register("numpy", "pool2d_backward")
-def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
-    if not _tiles(window) or dy.dtype.char not in "fd":
-        return pool.pool2d_backward(dy, x, y, window, mode, count_include_pad)
+    if not window.is_apart or window.padding != ((0, 0), (0, 0)) or window.overhangs or dy.dtype.char not in "fd":
+        return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
     gradient = batch_innermost(np, dy)
     C, N = gradient.shape[0], gradient.shape[3]
     dx = np.empty((C, *window.input, N), dtype=dy.dtype)
@@ -71,12 +73,6 @@ def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: 
             free ^= first
             np.multiply(gradient[channels], first, out=dx[channels, tap.in_rows, tap.in_columns])
     return batch_first(np, dx)
-
-
-def _tiles(window: Window) -> bool:
-    """Whether every tap of every window reads a pixel of its own: no overlap, no padding."""
-    apart = all(s >= d * (k - 1) + 1 for s, k, d in zip(window.stride, window.kernel, window.dilation, strict=True))
-    return apart and window.padding == ((0, 0), (0, 0)) and not window.overhangs
 
 
 def _clear_rest(dx: np.ndarray, window: Window) -> None:

@@ -1,4 +1,4 @@
-"""Kernels for torch; imported when the first torch array comes by."""
+"""Special functions of torch."""
 
 from __future__ import annotations
 

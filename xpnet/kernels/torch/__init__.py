@@ -1,0 +1,8 @@
+"""Kernels for torch: PyTorch's own operations; imported when the first torch array comes by.
+
+They are called below autograd, so they build no graph.
+"""
+
+from xpnet.kernels.torch import activation, conv, linear, norm, optim, pool, special
+
+__all__ = ["activation", "conv", "linear", "norm", "optim", "pool", "special"]

@@ -1,0 +1,85 @@
+"""Convolution by torch, for every window: padding that differs between the sides is made part of the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from xpnet.backend import Array
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.table import register
+from xpnet.kernels.torch.images import images
+
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
+
+_convolution_backward = torch.ops.aten.convolution_backward.default
+
+
+def _rest(window: Window) -> list[int]:
+    """Return how many rows and columns of image and padding come after all that windows read."""
+    return [
+        n + sum(p) - (o - 1) * s - d * (k - 1) - 1
+        for n, o, k, s, p, d in zip(
+            window.input, window.output, window.kernel, window.stride, window.padding, window.dilation, strict=True
+        )
+    ]
+
+
+def _margins(window: Window) -> list[int] | None:
+    """Return what to add around the image, [left, right, top, bottom], where torch cannot do it: else None.
+
+    That is padding which is not the same on both sides, and where a transposed convolution has enlarged its
+    output by more than a stride, rows that would make another window: they are taken off.
+    """
+    (top, bottom), (left, right) = window.padding
+    rows, columns = _rest(window)
+    if (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
+        return None
+    return [left, right - columns, top, bottom - rows]
+
+
+def _pad(x: Array, window: Window) -> tuple[Array, list[int]]:
+    """Return the image with its margins, and the padding that is left for torch to add."""
+    margins = _margins(window)
+    if margins is None:
+        return images(x), [window.padding[0][0], window.padding[1][0]]
+    return torch.constant_pad_nd(images(x), margins), [0, 0]
+
+
+def _unpad(dx: Array, window: Window) -> Array:
+    """Return the image's part of the gradient of what `_pad` has made; what was taken off there is 0."""
+    margins = _margins(window)
+    return dx if margins is None else torch.constant_pad_nd(dx, [-n for n in margins])
+
+
+@register("torch", "depthwise_conv2d_forward")
+@register("torch", "conv2d_forward")
+def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
+    image, padding = _pad(x, window)
+    return torch.convolution(image, W, b, window.stride, padding, window.dilation, False, [0, 0], groups)
+
+
+@register("torch", "depthwise_conv2d_backward")
+@register("torch", "conv2d_backward")
+def conv2d_backward(
+    dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
+) -> tuple[Array | None, Array, Array | None]:
+    """Return dx, dW, db; None for what is not needed."""
+    image, padding = _pad(x, window)
+    settings: Any = [window.stride, padding, window.dilation, False, [0, 0], groups, [need_dx, True, need_db]]
+    dx, dW, db = _convolution_backward(images(dy), image, W, [W.shape[0]] if need_db else None, *settings)
+    return _unpad(dx, window) if need_dx else None, dW, db
+
+
+@register("torch", "depthwise_conv2d_input_gradient")
+@register("torch", "conv2d_input_gradient")
+def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: the forward of a transposed convolution."""
+    if _margins(window) is None:
+        padding, rest = [window.padding[0][0], window.padding[1][0]], _rest(window)
+    else:
+        padding, rest = [0, 0], [0, 0]
+    dx = torch.convolution(images(dy), W, None, window.stride, padding, window.dilation, True, rest, groups)
+    return _unpad(dx, window)

@@ -1,0 +1,75 @@
+"""Pooling by torch, where its rules for padding allow; the standard-only kernels do the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from xpnet.backend import Array
+from xpnet.kernels.agnostic import bin_pool, pool
+from xpnet.kernels.agnostic.bin_pool import Bins
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.table import register
+from xpnet.kernels.torch.images import images
+
+__all__ = ["bin_pool2d_backward", "bin_pool2d_forward", "pool2d_backward", "pool2d_forward"]
+
+_max_forward = torch.ops.aten.max_pool2d_with_indices.default
+_max_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
+_average_backward = torch.ops.aten.avg_pool2d_backward.default
+
+
+def _is_known(window: Window, mode: str) -> bool:
+    """Whether torch has such windows: padding equal on both sides and at most half a kernel."""
+    even = all(a == b and 2 * a <= k for (a, b), k in zip(window.padding, window.kernel, strict=True))
+    return even and (mode == "max" or window.dilation == (1, 1))
+
+
+def _settings(window: Window) -> tuple[Any, ...]:
+    return window.kernel, window.stride, [window.padding[0][0], window.padding[1][0]]
+
+
+@register("torch", "pool2d_forward")
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """Pool x (N, C, H, W) to (N, C, OH, OW), "max" or "average"; for backward, note where the maxima are."""
+    if not _is_known(window, mode):
+        return pool.pool2d_forward(x, window, mode, count_include_pad)
+    if mode == "max":
+        return _max_forward(images(x), *_settings(window), window.dilation, window.overhangs)
+    y = torch.nn.functional.avg_pool2d(images(x), *_settings(window), window.overhangs, count_include_pad)
+    return y, None
+
+
+@register("torch", "pool2d_backward")
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
+    """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
+    # on a GPU, torch's would add where windows overlap in an order that changes from run to run
+    if not _is_known(window, mode) or (dy.is_cuda and not window.is_apart):
+        return pool.pool2d_backward(dy, x, y, None, window, mode, count_include_pad)
+    dy = images(dy)
+    if x is None:
+        like = torch.empty_like(dy[:, :, :1, :1]).expand(*dy.shape[:2], *window.input)
+        return _average_backward(dy, like, *_settings(window), window.overhangs, count_include_pad, None)
+    return _max_backward(dy, images(x), *_settings(window), window.dilation, window.overhangs, places)
+
+
+@register("torch", "bin_pool2d_forward")
+def bin_pool2d_forward(x: Array, bins: Bins, mode: str, p: float) -> Array:
+    """Pool x (N, C, H, W) to one pixel a bin, (N, C, OH, OW); `mode` is "max", "average" or "lp"."""
+    if mode == "average" and len(bins[0]) == len(bins[1]) == 1:
+        return torch.mean(x, (2, 3), keepdim=True)
+    return bin_pool.bin_pool2d_forward(x, bins, mode, p)
+
+
+@register("torch", "bin_pool2d_backward")
+def bin_pool2d_backward(
+    dy: Array, x: Array | None, y: Array, shape: tuple[int, ...], bins: Bins, mode: str, p: float
+) -> Array:
+    """Return dx of the `shape` (N, C, H, W) of the input; `x` is None with "average"."""
+    if mode == "average" and len(bins[0]) == len(bins[1]) == 1:
+        share = dy / (shape[2] * shape[3])
+        return share.expand(shape).contiguous(memory_format=torch.channels_last)
+    return bin_pool.bin_pool2d_backward(dy, x, y, shape, bins, mode, p)
