@@ -44,7 +44,7 @@ def test_labels_may_be_one_hot_or_one_number(rng, branching):
     model = _trained(branching(), x)
     M = saliency(model, x, np.array([1, 2]))
     assert np.array_equal(M, saliency(model, x, np.eye(3)[[1, 2]]))
-    assert np.array_equal(M[:1], saliency(model, x[:1], 1))
+    assert_close(saliency(model, x[:1], 1), M[:1], rtol=1e-12)  # BLAS may sum in another order
 
 
 def test_saliency_and_grad_cam_of_nhwc_are_those_of_nchw(rng, branching):

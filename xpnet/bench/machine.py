@@ -21,8 +21,8 @@ from xpnet.backend.cuda import cuda_report
 __all__ = ["describe", "peaks"]
 
 
-def peaks() -> dict[str, float]:
-    """Return the best of ten large products (GFLOP/s, float32) and of ten large copies (GB/s, 256 MiB).
+def peaks(repetitions: int = 10) -> dict[str, float]:
+    """Return the best of some large products (GFLOP/s, float32) and of some large copies (GB/s, 256 MiB).
 
     Of 2048 x 2048 matrices by NumPy; if the selected backend is cupy, of 8192 x 8192 by CuPy. A copy counts twice: what
     is read and what is written.
@@ -33,14 +33,14 @@ def peaks() -> dict[str, float]:
     product = xp.empty_like(a)
     source, target = (xp.ones(1 << 26, dtype=xp.float32) for _ in range(2))
     return {
-        "gflops": 2 * side**3 / _best(lambda: xp.matmul(a, a, out=product)) / 1e9,
-        "gigabytes": 2 * source.nbytes / _best(lambda: xp.copyto(target, source)) / 1e9,
+        "gflops": 2 * side**3 / _best(lambda: xp.matmul(a, a, out=product), repetitions) / 1e9,
+        "gigabytes": 2 * source.nbytes / _best(lambda: xp.copyto(target, source), repetitions) / 1e9,
     }
 
 
-def _best(call: Any) -> float:
+def _best(call: Any, repetitions: int) -> float:
     times = []
-    for _ in range(10):
+    for _ in range(repetitions):
         start = time.perf_counter()
         call()
         backend.synchronize()

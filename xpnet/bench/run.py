@@ -15,7 +15,7 @@ from xpnet.bench.machine import describe
 from xpnet.bench.subjects import RIVALS
 from xpnet.bench.workloads import OPERATIONS, WORKLOADS
 
-__all__ = ["MODES", "benchmark"]
+__all__ = ["MODES", "benchmark", "measure_apart"]
 
 MODES = ("train", "inference")
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -77,24 +77,25 @@ def benchmark(
     settings = {"backend": backend, "threads": threads, "rounds": rounds, "seconds": seconds, "batch": batch}
     memory = memory and sys.platform == "linux" and "train" in modes and not backend.startswith("cupy")
     progress("peaks")
-    result: dict[str, Any] = {"about": {**settings, **describe()}, "peaks": _measure(settings, task="peaks")}
+    result: dict[str, Any] = {"about": {**settings, **describe()}, "peaks": measure_apart(settings, task="peaks")}
     result |= {"workloads": {}, "operations": {}, "memory": {}}
     for name in workloads:
         for mode in modes:
             progress(f"{name}, {mode}")
-            found = _measure(settings, task="workload", name=name, mode=mode)
+            found = measure_apart(settings, task="workload", name=name, mode=mode)
             result["workloads"].setdefault(name, {})[mode] = found
         if memory:
             progress(f"{name}, memory")
-            taken = {s: _measure(settings, task="memory", name=name, subject=s) for s in ("xpnet", *RIVALS)}
+            taken = {s: measure_apart(settings, task="memory", name=name, subject=s) for s in ("xpnet", *RIVALS)}
             result["memory"][name] = {s: found for s, found in taken.items() if found is not None}
     for name in operations:
         progress(name)
-        result["operations"][name] = _measure(settings, task="operation", name=name)
+        result["operations"][name] = measure_apart(settings, task="operation", name=name)
     return result
 
 
-def _measure(settings: dict[str, Any], **task: Any) -> Any:
+def measure_apart(settings: dict[str, Any], **task: Any) -> Any:
+    """Measure one thing in a process of its own, with the threads that the settings say; see `xpnet.bench.worker`."""
     threads = dict.fromkeys(THREAD_VARIABLES, str(settings["threads"]))
     path = os.pathsep.join([str(Path(xpnet.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]).strip(
         os.pathsep

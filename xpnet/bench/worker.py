@@ -99,7 +99,12 @@ def _status(name: str) -> int:
     raise OSError(f"/proc/self/status has no {name}")
 
 
-TASKS = {"workload": _workload, "operation": _operation, "memory": _memory, "peaks": lambda settings: peaks()}
+TASKS = {
+    "workload": _workload,
+    "operation": _operation,
+    "memory": _memory,
+    "peaks": lambda settings: peaks(settings["rounds"] + 1),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
