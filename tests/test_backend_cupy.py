@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import logging
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +163,46 @@ def test_an_explicit_name_logs_nothing_and_never_falls_back(monkeypatch, caplog)
             with pytest.raises(BackendUnavailableError, match="CuPy is not installed"):
                 backend.get()
     assert not caplog.records
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+KERNELS = Path(backend.__file__).parents[1] / "kernels" / "cupy"
+FILES = sorted([*KERNELS.glob("*.py"), *Path(backend.__file__).parent.glob("*.py")])
+
+
+def names_used(file):
+    """Every dotted name that begins with cupy or cupyx, or that is imported from them."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("cupy", "cupyx"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if parts and isinstance(node, ast.Name) and node.id == "cupy":
+            yield ".".join(["cupy", *reversed(parts)])
+
+
+def test_every_name_of_cupy_that_is_used_exists():
+    """CuPy can be imported without a driver."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
+    used = {name for file in FILES for name in names_used(file)}
+    assert {"cupy.RawKernel", "cupy.matmul", "cupyx.scipy.special.erf", "cupy.cuda.runtime.getDeviceCount"} <= used
+    modules = {"cupy": cupy, "cupyx": importlib.import_module("cupyx.scipy.special") and sys.modules["cupyx"]}
+    missing = []
+    for name in sorted(used):
+        value = modules[name.partition(".")[0]]
+        for part in name.split(".")[1:]:
+            value = getattr(value, part, None)
+        if value is None:
+            missing.append(name)
+    assert not missing
+
+
+def test_kernels_can_be_imported_without_a_gpu():
+    """Compiling waits for the first launch, so importing asks nothing of a driver."""
+    pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
+    code = "from xpnet.kernels import load, registered; load('cupy'); assert ('cupy', 'conv2d_forward') in registered()"
+    subprocess.run([sys.executable, "-c", code], check=True)

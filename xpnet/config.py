@@ -1,14 +1,16 @@
 """Settings of the whole process, each with an environment variable of the same name.
 
-========================  ===================================================================
-``XPNET_CONV_WORKSPACE``  bytes of scratch memory for one block of a convolution, ``"4MB"``
-``XPNET_DETERMINISTIC``   ``"1"``: the same bits in every run also where a library has faster
-                          operations that do not promise it (torch on a GPU); else ``"0"``
-``XPNET_KERNELS``         ``"auto"``: the fastest kernels registered for a backend, or
-                          ``"agnostic"``: only those that keep to the array API standard
-``XPNET_NAN_GUARD``       ``"1"``: stop at the first layer, forward or backward, whose result is not
-                          finite, and name it; slow on a GPU, where looking waits; else ``"0"``
-========================  ===================================================================
+============================  =================================================================
+``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
+``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
+                              ``"256MB"``
+``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
+                              operations that do not promise it (torch on a GPU); else ``"0"``
+``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
+                              ``"agnostic"``: only those that keep to the array API standard
+``XPNET_NAN_GUARD``           ``"1"``: stop at the first layer, forward or backward, whose result is not
+                              finite, and name it; slow on a GPU, where looking waits; else ``"0"``
+============================  =================================================================
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ def _parse_switch(value: Any) -> bool:
 
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "conv_workspace": ("4MB", parse_bytes),
+    "conv_workspace_gpu": ("256MB", parse_bytes),
     "deterministic": ("0", _parse_switch),
     "kernels": ("auto", _parse_kernels),
     "nan_guard": ("0", _parse_switch),

@@ -26,6 +26,7 @@ def benchmark(
     operations: Sequence[str] = (),
     *,
     modes: Sequence[str] = MODES,
+    batch: int | None = None,
     memory: bool = True,
     backend: str = "numpy",
     threads: int = 1,
@@ -41,10 +42,13 @@ def benchmark(
         Names from `WORKLOADS` and `OPERATIONS`.
     modes : sequence of {"train", "inference"}
         For the workloads.
+    batch : int, optional
+        Of the workloads; by default each has its own.
     memory : bool, default True
-        Whether to measure the peak memory of training steps as well (needs Linux).
+        Whether to measure the peak memory of training steps as well (needs Linux; memory of the host, so not
+        with the backend cupy).
     backend : str, default "numpy"
-        Of xpnet; see `xpnet.backend.use`.
+        Of xpnet; see `xpnet.backend.use`. With cupy, PyTorch runs on the GPU too, and the textbook not at all.
     threads : int, default 1
         Of BLAS and of PyTorch.
     rounds, seconds
@@ -70,7 +74,8 @@ def benchmark(
         for name in given:
             if name not in known:
                 raise ValueError(f"benchmark: no {what} {name!r}; there are {', '.join(known)}")
-    settings = {"backend": backend, "threads": threads, "rounds": rounds, "seconds": seconds}
+    settings = {"backend": backend, "threads": threads, "rounds": rounds, "seconds": seconds, "batch": batch}
+    memory = memory and sys.platform == "linux" and "train" in modes and not backend.startswith("cupy")
     progress("peaks")
     result: dict[str, Any] = {"about": {**settings, **describe()}, "peaks": measure_apart(settings, task="peaks")}
     result |= {"workloads": {}, "operations": {}, "memory": {}}
@@ -79,7 +84,7 @@ def benchmark(
             progress(f"{name}, {mode}")
             found = measure_apart(settings, task="workload", name=name, mode=mode)
             result["workloads"].setdefault(name, {})[mode] = found
-        if memory and sys.platform == "linux" and "train" in modes:
+        if memory:
             progress(f"{name}, memory")
             taken = {s: measure_apart(settings, task="memory", name=name, subject=s) for s in ("xpnet", *RIVALS)}
             result["memory"][name] = {s: found for s, found in taken.items() if found is not None}

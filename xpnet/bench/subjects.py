@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from xpnet import backend
@@ -45,12 +46,19 @@ def _as_loaded(x: np.ndarray) -> Any:
 
 
 def has_torch() -> bool:
-    """Tell whether PyTorch is installed."""
-    return importlib.util.find_spec("torch") is not None
+    """Tell whether PyTorch is installed, and with a GPU, if xpnet runs on one."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    return not _on_gpu() or importlib.import_module("torch").cuda.is_available()
+
+
+def _on_gpu() -> bool:
+    return array_api_compat.is_cupy_namespace(backend.get().xp)
 
 
 def _torch_rival(*arguments: Any) -> Any:
-    return importlib.import_module("xpnet.bench.torch_rival").TorchRival(*arguments)
+    device = "cuda" if _on_gpu() else "cpu"
+    return importlib.import_module("xpnet.bench.torch_rival").TorchRival(*arguments, device=device)
 
 
 def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], object] | None:
@@ -79,6 +87,8 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
                 return lambda: train_step(model, loss, optimizer, given, labels)
             return lambda: model.predict(given)
     if name == "textbook":
+        if _on_gpu():
+            return None
         try:
             book = Textbook(model)
         except ValueError:

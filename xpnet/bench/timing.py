@@ -26,7 +26,11 @@ class Times(NamedTuple):
 
 
 def alternate(
-    subjects: Mapping[str, Callable[[], object]], *, rounds: int = 7, seconds: float = 0.3
+    subjects: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    seconds: float = 0.3,
+    wait: Callable[[], object] = lambda: None,
 ) -> dict[str, list[list[float]]]:
     """Time functions in turn, several calls at a visit, so that all of them meet the same disturbances.
 
@@ -40,6 +44,8 @@ def alternate(
         Visits to each subject; every second round goes in reverse.
     seconds : float, default 0.3
         About how long a visit lasts; at least one call is timed.
+    wait : function, optional
+        Called after each call and before the clock is read, so that a device has done what it was asked.
 
     Returns
     -------
@@ -55,20 +61,22 @@ def alternate(
     """
     for call in subjects.values():
         call()  # what happens once: compiling, first memory
+        wait()
     times: dict[str, list[list[float]]] = {name: [] for name in subjects}
     for i in range(rounds):
         for name, call in list(subjects.items())[:: -1 if i % 2 else 1]:
-            _repeat(call, min(0.04, seconds / 4))
-            times[name].append(_repeat(call, seconds))
+            _repeat(call, wait, min(0.04, seconds / 4))
+            times[name].append(_repeat(call, wait, seconds))
     return times
 
 
-def _repeat(call: Callable[[], object], seconds: float) -> list[float]:
+def _repeat(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while not taken or time.perf_counter() < end:
         start = time.perf_counter()
         call()
+        wait()
         taken.append(time.perf_counter() - start)
     return taken
 

@@ -110,14 +110,18 @@ class TorchRival:
     x : numpy array (N, C, H, W)
     t : numpy array (N,), int64
     channels_last : bool
+    device : str, default "cpu"
     """
 
-    def __init__(self, model: layers.Layer, x: np.ndarray, t: np.ndarray, channels_last: bool) -> None:
+    def __init__(
+        self, model: layers.Layer, x: np.ndarray, t: np.ndarray, channels_last: bool, device: str = "cpu"
+    ) -> None:
         memory = torch.channels_last if channels_last else torch.contiguous_format
-        self.module = translate(model).to(torch.from_numpy(x).dtype, memory_format=memory)
+        self.module = translate(model).to(device, torch.from_numpy(x).dtype, memory_format=memory)
         if isinstance(self.module, nn.ReLU):
             self.module.inplace = False  # alone, it would change the batch
-        self.x, self.t = torch.from_numpy(x).contiguous(memory_format=memory), torch.from_numpy(t)
+        self.x = torch.from_numpy(x).to(device).contiguous(memory_format=memory)
+        self.t = torch.from_numpy(t).to(device)
         self.loss = nn.CrossEntropyLoss()
         parameters = list(self.module.parameters())
         self.optimizer = torch.optim.Adam(parameters) if parameters else None

@@ -28,8 +28,16 @@ def _set_threads(threads: int) -> None:
         importlib.import_module("torch").set_num_threads(threads)
 
 
+def _wait() -> None:
+    """Wait for the device of xpnet's backend and for PyTorch's, which run behind the program."""
+    backend.synchronize()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    visits = alternate(subjects, rounds=settings["rounds"], seconds=settings["seconds"])
+    visits = alternate(subjects, rounds=settings["rounds"], seconds=settings["seconds"], wait=_wait)
     result = {}
     for name, times in visits.items():
         result[name] = {**summarize(times)._asdict()}
@@ -40,6 +48,8 @@ def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
 
 def _workload(settings: dict[str, Any]) -> dict[str, Any]:
     workload = WORKLOADS[settings["name"]]
+    if settings["batch"]:
+        workload = workload._replace(batch=settings["batch"])
     made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS)}
     rows = workload.model().summary(workload.input_shape).rows
     work = [r.multiply_adds for r in rows if r.multiply_adds]

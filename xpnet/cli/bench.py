@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--train", action="store_const", dest="modes", const=("train",), help="training steps only")
     which.add_argument("--inference", action="store_const", dest="modes", const=("inference",), help="inference only")
-    parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, ... (%(default)s)")
+    parser.add_argument("--batch", type=arguments.positive, metavar="N", help="of all workloads, in place of their own")
+    parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, cupy, ... (%(default)s)")
     parser.add_argument("--threads", type=arguments.positive, default=1, help="of BLAS and of PyTorch (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few repetitions and no peak memory: a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         args.workloads,
         operations,
         modes=args.modes or ("train", "inference"),
+        batch=args.batch,
         memory=not args.quick,
         backend=args.backend,
         threads=args.threads,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xpnet.backend import Array, device_of
+from xpnet.backend import Array
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays, check_gradient
-from xpnet.random import keep_mask
+from xpnet.kernels import find
 
 __all__ = ["DropoutCtx", "dropout_backward", "dropout_forward"]
 
@@ -72,8 +72,8 @@ def dropout_forward(
     if not train or rate == 0.0:
         return x, DropoutCtx(None, shape, 1.0)
     scale = 1.0 / (1.0 - rate)
-    mask = xp.asarray(keep_mask(shape, rate, seed, stream, step), device=device_of(x))
-    return x * (xp.astype(mask, x.dtype) * scale), DropoutCtx(mask, shape, scale)
+    y, mask = find("dropout_forward", xp)(x, rate, seed, stream, step, scale)
+    return y, DropoutCtx(mask, shape, scale)
 
 
 def dropout_backward(dy: Array, ctx: DropoutCtx) -> Array:
@@ -105,4 +105,4 @@ def dropout_backward(dy: Array, ctx: DropoutCtx) -> Array:
     xp = check_gradient("dropout_backward", dy, dy, ctx.shape)
     if ctx.mask is None:
         return dy
-    return dy * (xp.astype(ctx.mask, dy.dtype) * ctx.scale)
+    return find("dropout_backward", xp)(dy, ctx.mask, ctx.scale)

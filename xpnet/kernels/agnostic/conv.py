@@ -62,10 +62,10 @@ def scatter_columns(x: Array, col: Array, window: Window, rows: slice, columns: 
         x[:, tap.in_rows, tap.in_columns, :] += col[:, tap.i, tap.j, tap.out_rows, tap.out_columns, :]
 
 
-def blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
-    """Cut the output into blocks whose columns fit the budget: whole rows, or parts of a row."""
+def blocks(window: Window, bytes_per_pixel: int, workspace: str = "conv_workspace") -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks whose columns fit the budget of a setting: whole rows, or parts of a row."""
     OH, OW = window.output
-    pixels = max(1, config.get("conv_workspace") // bytes_per_pixel)
+    pixels = max(1, config.get(workspace) // bytes_per_pixel)
     if pixels >= OW:
         step = -(-OH // -(-OH // (pixels // OW)))  # blocks of about equal height
         for r in range(0, OH, step):

@@ -1,7 +1,4 @@
-"""Kernels for CuPy; imported when the first CuPy array comes by.
-
-Written from CuPy's documentation; nothing here has been run on a GPU yet.
-"""
+"""The error function for CuPy."""
 
 from __future__ import annotations
 

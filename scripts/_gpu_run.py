@@ -1,0 +1,190 @@
+"""What scripts/test_gpu.sh does: tests, benchmark and a training on the GPU, each in a process with a time limit.
+
+Without a usable GPU it says why, runs what needs none (the CUDA sources compiled, and run on the CPU) and ends with
+status 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+STEPS = ("tests", "benchmark", "training")
+LIMITS = {"tests": 330, "benchmark": 150, "training": 90}  # seconds; together under ten minutes
+NEEDS = {
+    "tests": ("pytest", "pytest_timeout", "hypothesis", "array_api_strict"),
+    "benchmark": (),
+    "training": ("matplotlib", "safetensors", "tqdm"),
+}
+NO_GPU = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/test_gpu.sh", description=__doc__)
+    parser.add_argument("--steps", nargs="*", choices=STEPS, default=list(STEPS), help="by default all")
+    parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="of the step tests (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="by default in benchmarks/results, if there is a GPU")
+    args = parser.parse_args(argv)
+    if missing := absent(("numpy", "array_api_compat")):
+        print(f"missing: {', '.join(missing)}; pip install -e .", file=sys.stderr)
+        return 1
+    about = describe()
+    usable = about["unusable"] is None
+    if usable:
+        print(f"{about['gpu']}, driver for CUDA {about['driver']}, CuPy {about['cupy']}, commit {about['commit']}")
+    else:
+        print(f"no usable GPU: {about['unusable']}", file=sys.stderr)
+    result: dict[str, Any] = {"about": about, "steps": {}}
+    for step in args.steps:
+        if not usable and step != "tests":
+            result["steps"][step] = {"status": "left out", "reason": "no usable GPU"}
+        else:
+            result["steps"][step] = run(step, args.tests if usable else ["tests/kernels"], usable)
+        print(f"{step}: {line(result['steps'][step])}", flush=True)
+    target = args.json or (default_file(about) if usable else None)
+    if target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"written to {target}")
+    if any(step["status"] in ("failed", "missing") for step in result["steps"].values()):
+        return 1
+    return 0 if usable else NO_GPU
+
+
+def absent(modules: tuple[str, ...]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def describe() -> dict[str, Any]:
+    """Return commit, machine, GPU and versions; ``unusable`` says why there is no GPU to run on, or is None."""
+    from xpnet import backend
+    from xpnet.bench.machine import describe
+
+    about: dict[str, Any] = describe()
+    cuda = about.pop("cuda")
+    about |= {
+        "gpu": cuda["gpus"][0]["name"] if cuda["gpus"] else None,
+        "driver": cuda["driver"],
+        "driver_release": driver_release(),
+        "cuda_runtime": cuda["runtime"],
+        "cudnn": cuda["cudnn"],
+        "cupy": None,
+        "unusable": None,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        with backend.using("cupy") as chosen:
+            about["cupy"] = chosen.xp.__version__
+    except backend.BackendUnavailableError as error:
+        about["unusable"] = str(error)
+    return about
+
+
+def driver_release() -> str | None:
+    """Return the driver's own number, as 580.65.06, where nvidia-smi tells it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.split("\n")[0].strip() or None
+
+
+def run(step: str, tests: list[str], usable: bool) -> dict[str, Any]:
+    """Run one step in a process of its own and return what came of it."""
+    if missing := absent(NEEDS[step]):
+        return {"status": "missing", "reason": f"not installed: {', '.join(missing)}"}
+    # a test that asks for no backend means NumPy's arrays; benchmark and training name theirs
+    backends = {"XPNET_TEST_BACKENDS": "numpy,cupy" if usable else "numpy", "XPNET_BACKEND": "numpy"}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        command = COMMANDS[step](place, tests)
+        start = time.monotonic()
+        try:
+            code = subprocess.run(command, cwd=ROOT, env=os.environ | backends, timeout=LIMITS[step], check=False)
+        except subprocess.TimeoutExpired:
+            return {"status": "failed", "reason": f"still running after {LIMITS[step]} s"}
+        found: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1)}
+        if code.returncode:
+            found["reason"] = f"exit status {code.returncode}"
+        found |= READERS[step](place)
+    return {"status": "failed" if "reason" in found else "passed", **found}
+
+
+def tests_command(place: Path, tests: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={place / 'tests.xml'}", *tests]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-n", str(min(8, os.cpu_count() or 1))]
+    return command
+
+
+def benchmark_command(place: Path, tests: list[str]) -> list[str]:
+    command = [sys.executable, "scripts/benchmark.py", "--backend", "cupy", "--quick", "--train"]
+    return [*command, "--json", str(place / "benchmark.json")]
+
+
+def training_command(place: Path, tests: list[str]) -> list[str]:
+    command = [sys.executable, "scripts/train_lenet.py", "--backend", "cupy", "--epochs", "3"]
+    return [*command, "--out", str(place / "run")]
+
+
+COMMANDS = {"tests": tests_command, "benchmark": benchmark_command, "training": training_command}
+
+
+def read_tests(place: Path) -> dict[str, Any]:
+    """Return how many tests passed, failed and were skipped, and the names of those that failed."""
+    file = place / "tests.xml"
+    if not file.exists():
+        return {"reason": "pytest left no report"}
+    cases = list(ElementTree.parse(file).getroot().iter("testcase"))
+    failed = [f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("failure") is not None]
+    failed += [f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("error") is not None]
+    skipped = sum(c.find("skipped") is not None for c in cases)
+    counts = {"passed": len(cases) - len(failed) - skipped, "failed": len(failed), "skipped": skipped}
+    return counts | ({"failures": failed} if failed else {})
+
+
+def read_benchmark(place: Path) -> dict[str, Any]:
+    file = place / "benchmark.json"
+    return {"result": json.loads(file.read_text())} if file.exists() else {"reason": "the benchmark left no result"}
+
+
+def read_training(place: Path) -> dict[str, Any]:
+    """Return on what was trained, how long the epochs took, and the accuracy they came to."""
+    file = place / "run" / "history.json"
+    if not file.exists():
+        return {"reason": "the training left no history"}
+    about = json.loads(file.read_text())["about"]
+    found = {name: about[name] for name in ("command", "data", "backend", "test_accuracy")}
+    return {**found, "epochs_seconds": about["seconds"]}
+
+
+READERS = {"tests": read_tests, "benchmark": read_benchmark, "training": read_training}
+
+
+def line(step: dict[str, Any]) -> str:
+    shown = {k: v for k, v in step.items() if k not in ("status", "result", "failures", "command")}
+    return step["status"] + "".join(f", {name} {value}" for name, value in shown.items())
+
+
+def default_file(about: dict[str, Any]) -> Path:
+    name = re.sub(r"[^a-z0-9]+", "-", about["gpu"].lower()).strip("-")
+    return ROOT / "benchmarks" / "results" / f"{about['date'][:10]}-gpu-{name}.json"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""The kernels for CuPy without a GPU: their CUDA sources, run on the CPU, give what the agnostic kernels give.
+
+Evidence of what they compute, none of how they behave on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.kernels.emulated_cupy import Emulator, compiler, installed
+from tests.operations import CASES, Case
+from xpnet import config
+from xpnet.kernels import cuda, find, table
+from xpnet.kernels.geometry import make_window
+from xpnet.random import keep_mask
+from xpnet.testing import assert_close
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
+DTYPES = ("float32", "float64", "float16")
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    return Emulator(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="module")
+def own(emulator):
+    """The kernels for CuPy by name."""
+    with installed(emulator) as kernels:
+        yield kernels
+
+
+@pytest.fixture
+def on_numpy(own, monkeypatch):
+    """NumPy's arrays are worked on by the kernels for CuPy."""
+    mine = {("numpy", name): function for name, function in own.items()}
+    others = {key: f for key, f in table._TABLE.items() if key[0] != "numpy"}
+    monkeypatch.setattr(table, "_TABLE", others | mine)
+
+
+def agnostic(name):
+    return table._TABLE["agnostic", name]
+
+
+def compare(got, expected, terms=1):
+    for a, b in zip(got, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == b.dtype
+            assert_close(a, b.astype(np.float64), terms=terms)
+
+
+def test_signatures(own):
+    assert {"conv2d_forward", "pool2d_backward", "batch_norm_forward", "dropout_forward", "adam_update"} <= set(own)
+    for name, function in own.items():
+        parameters = [
+            [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+            for f in (function, agnostic(name))
+        ]
+        assert parameters[0] == parameters[1], name
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.usefixtures("on_numpy")
+def test_operations(case: Case, rng):
+    host = case.make(rng)
+    dy = rng.standard_normal(np.shape(case.forward(*host)[0]))
+    results = []
+    for kernels in ("auto", "agnostic"):
+        with config.using(kernels=kernels):
+            y, ctx, *more = case.forward(*host)
+            results.append([y, *more, *case.backward(dy, ctx)])
+    compare(*results, terms=case.terms)
+
+
+def random_window(rng, size):
+    """A window of random geometry that fits images of a size."""
+    while True:
+        kernel = rng.integers(1, 5, 2)
+        stride, dilation = rng.integers(1, 4, 2), rng.integers(1, 3, 2)
+        padding = [[int(p) for p in rng.integers(0, k, 2)] for k in kernel]
+        extent = dilation * (kernel - 1) + 1
+        if all(e <= n + sum(p) for e, n, p in zip(extent, size, padding, strict=True)):
+            return make_window("test", size, *(list(map(int, a)) for a in (kernel, stride)), padding,
+                               list(map(int, dilation)))  # fmt: skip
+
+
+def lie(rng, a):
+    """The same values, lying in memory as (N, C, H, W), as (C, H, W, N), or with gaps."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return np.ascontiguousarray(a)
+    if kind == 1:
+        return np.ascontiguousarray(a.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    wide = np.zeros((*a.shape[:3], 2 * a.shape[3]), a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("workspace", ["256MB", "600"])
+def test_convolutions_of_random_shapes(own, dtype, workspace, rng):
+    for _ in range(12):
+        N, groups, size = int(rng.integers(1, 4)), int(rng.integers(1, 3)), tuple(map(int, rng.integers(1, 9, 2)))
+        C, F = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        window = random_window(rng, size)
+        x, W = rng.standard_normal((N, C, *size)), rng.standard_normal((F, C // groups, *window.kernel))
+        b, dy = rng.standard_normal(F), rng.standard_normal((N, F, *window.output))
+        x, W, b, dy = (a.astype(dtype) for a in (x, W, b, dy))
+        x, dy = lie(rng, x), lie(rng, dy)
+        results = []
+        with config.using(conv_workspace_gpu=workspace):
+            for kernels in (own, {name: agnostic(name) for name in own}):
+                y = kernels["conv2d_forward"](x, W, b, window, groups)
+                gradients = kernels["conv2d_backward"](dy, x, W, window, groups, True, True)
+                results.append([y, *gradients, kernels["conv2d_input_gradient"](dy, W, window, groups)])
+                assert kernels["conv2d_backward"](dy, x, W, window, groups, False, False)[::2] == (None, None)
+        compare(*results, terms=x.size + dy.size)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_pooling_of_random_shapes_and_with_ties(own, dtype, mode, rng):
+    for _ in range(12):
+        N, C, size = int(rng.integers(1, 4)), int(rng.integers(1, 4)), tuple(map(int, rng.integers(2, 9, 2)))
+        window = random_window(rng, size)
+        if min(window.tap_counts(0)) == 0 or min(window.tap_counts(1)) == 0:
+            continue  # a window of padding alone: the operation refuses it
+        x = lie(rng, rng.integers(-2, 3, (N, C, *size)).astype(dtype))
+        dy = lie(rng, rng.standard_normal((N, C, *window.output)).astype(dtype))
+        for pad in (True, False):
+            results = []
+            for forward, backward in [
+                [kernels(f"pool2d_{way}") for way in ("forward", "backward")] for kernels in (own.get, agnostic)
+            ]:
+                y = forward(x, window, mode, pad)
+                results.append([y, backward(dy, x if mode == "max" else None, y, window, mode, pad)])
+            compare(*results, terms=16)
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_pooling_windows_that_overhang(own, mode, rng):
+    window = make_window("test", (5, 6), 3, 2, 1, ceil_mode=True)
+    assert window.overhangs
+    x, dy = rng.standard_normal((2, 2, 5, 6)), rng.standard_normal((2, 2, *window.output))
+    x[0, 0, 2, 2] = np.nan
+    results = []
+    for kernels in (own.get, agnostic):
+        y = kernels("pool2d_forward")(x, window, mode, True)
+        results.append([y, kernels("pool2d_backward")(dy, x if mode == "max" else None, y, window, mode, True)])
+    compare(*results)
+    assert np.isnan(results[0][0][0, 0]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 4, 5), (40, 2, 17, 13), (1, 1, 1, 2)])
+def test_batch_norm(own, dtype, shape, rng):
+    C = shape[1]
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    x += 3  # not centred
+    gamma, beta = (rng.standard_normal(C).astype(dtype) for _ in range(2))
+    wide = "float32" if dtype == "float16" else dtype
+    running = rng.standard_normal(C).astype(wide), (rng.random(C) + 0.5).astype(wide)
+    for scales in ((gamma, beta), (None, None)):
+        for statistics in ((None, None), running):
+            results = []
+            for kernels in (own.get, agnostic):
+                y, mean, var, inv_std = kernels("batch_norm_forward")(x, *scales, *statistics, 1e-5)
+                arguments = dy, x, scales[0], mean, inv_std, statistics[0] is None
+                results.append([y, mean, var, inv_std, *kernels("batch_norm_backward")(*arguments)])
+            compare(*results, terms=4 * x.size // C)
+
+
+def test_batch_norm_far_from_zero(own, rng):
+    """Rows of several parts, mean 1000 times the spread: float32 keeps four digits of the spread."""
+    x = (1000.0 + rng.standard_normal((100, 1, 11, 10))).astype(np.float32)
+    _, mean, var, _ = own["batch_norm_forward"](x, None, None, None, None, 0.0)
+    np.testing.assert_allclose(mean, x.mean(dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(var, x.var(dtype=np.float64), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 2), (5, 10), (3, 300), (300, 3)])
+def test_softmax_cross_entropy(own, dtype, shape, rng):
+    logits = (5 * rng.standard_normal(shape)).astype(dtype)
+    logits[0, 0] = -np.inf
+    target = rng.random(shape).astype("float32" if dtype == "float16" else dtype)
+    target[rng.random(shape) < 0.5] = 0.0
+    target[0, 0] = 0.0
+    results = []
+    for kernels in (own.get, agnostic):
+        loss, p = kernels("softmax_cross_entropy_forward")(np.asfortranarray(logits), target)
+        backward = kernels("softmax_cross_entropy_backward")
+        results.append([loss, p, backward(0.5, p, target), backward(np.asarray(loss) * 0.01, p, target)])
+    compare(*results, terms=shape[0] * shape[1])
+
+
+def test_softmax_cross_entropy_of_nan_is_nan(own):
+    target = np.eye(3)
+    logits = np.zeros((3, 3))
+    logits[1, 2] = np.nan
+    loss, p = own["softmax_cross_entropy_forward"](logits, target)
+    assert np.isnan(loss)
+    assert np.isnan(p[1]).all()
+    assert np.isfinite(p[[0, 2]]).all()
+    assert np.isnan(own["softmax_cross_entropy_forward"](np.zeros((3, 3)), target * np.nan)[0])
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 6), (5, 16), (3, 2, 4, 5), (9, 1, 2, 4), (2, 3, 1, 1), (0, 3), ()])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_masks_are_those_of_numpy(own, dtype, shape, rng):
+    for rate, words in ((0.5, (3, 2, 1)), (0.1, (2**64 - 1, 2**63, 2**40)), (0.75, (0, 0, 0))):
+        x = rng.standard_normal(shape).astype(dtype)
+        x = lie(rng, x) if x.ndim == 4 else x
+        y, mask = own["dropout_forward"](x, rate, *words, 1 / (1 - rate))
+        np.testing.assert_array_equal(mask, keep_mask(shape, rate, *words))
+        expected, _ = agnostic("dropout_forward")(x, rate, *words, 1 / (1 - rate))
+        compare([y, own["dropout_backward"](x, mask, 2.0)], [expected, agnostic("dropout_backward")(x, mask, 2.0)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rates", [False, True])
+def test_optimizers(own, emulator, dtype, rates, rng):
+    for name in [n for n in own if n.endswith("_update")]:
+        parameters = inspect.signature(own[name]).parameters.values()
+        arrays = [rng.standard_normal(700) for _ in range(2)]
+        arrays += [rng.random(700) for p in list(parameters)[2:] if p.kind is not p.KEYWORD_ONLY]
+        numbers = {p.name: 3 if p.name == "step" else 0.3 for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if rates:
+            numbers["lr"] = rng.random(700).astype(dtype)
+        results = []
+        for kernel in (own[name], agnostic(name)):
+            given = [a.astype(dtype) for a in arrays]
+            assert kernel(*given, **numbers) is None
+            results.append(given)
+        compare(*results, terms=5)
+        gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
+        assert own[name](*gaps, **numbers) is None
+        compare(gaps, results[1], terms=5)
+
+
+def test_wide_indices_give_the_same(own, emulator, monkeypatch, rng):
+    """64-bit indices, which else only arrays of 2^30 elements have."""
+    launch = inspect.getmodule(own["conv2d_forward"])
+    x, W = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 3))
+    window = make_window("test", (6, 5), 3, 1, 1)
+    expected = own["conv2d_forward"](x, W, None, window, 1)
+    asked = []
+    monkeypatch.setattr(launch, "is_wide", lambda size: asked.append(size) or True)
+    np.testing.assert_array_equal(own["conv2d_forward"](x, W, None, window, 1), expected)
+    assert asked
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rounding_to_16_bits(emulator, dtype):
+    """Half of cuda_on_cpu.h against NumPy's; BFloat16, the source's own, against the neighbours of each number."""
+    every = np.arange(1 << 16, dtype=np.uint16)  # all numbers of the type, by their bits
+    wide = every.view(np.float16).astype(np.float32) if dtype == "float16" else (every.astype("<u4") << 16).view("<f4")
+    library = emulator.library(cuda.code("dropout", dtype, False))
+    product = np.empty_like(every)
+    scale = np.float64(np.float32(1 / 3))
+    keep, size = np.ones(every.size, bool), np.int64(every.size)
+    values = [np.array([a.ctypes.data], np.uintp) for a in (every, keep, product)] + [
+        np.array([size]),
+        np.array([scale]),
+    ]
+    library.run_dropout_backward((ctypes.c_void_p * 5)(*(v.ctypes.data for v in values)), 256, 1, 256)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = wide * np.float32(scale)
+        if dtype == "float16":
+            expected = exact.astype(np.float16)
+            np.testing.assert_array_equal(product.view(np.float16), expected)
+            return
+    got = (product.astype("<u4") << 16).view("<f4")
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(wide))
+    finite = np.isfinite(exact)
+    for direction in (-1, 1):  # neither neighbour is nearer
+        neighbour = ((product.astype(np.int64) + direction).clip(0, 65535).astype("<u4") << 16).view("<f4")
+        with np.errstate(invalid="ignore", over="ignore"):
+            nearer = np.abs(neighbour.astype(float) - exact) < np.abs(got.astype(float) - exact)
+        assert not nearer[finite].any()
+
+
+def test_every_kernel_of_the_sources_has_been_run(own, emulator):
+    """Last in this file: else what is above compares less than it seems to."""
+    folder = Path(cuda.__file__).parent
+    names = set(re.findall(r"__global__ void (\w+)\(", "".join(p.read_text() for p in folder.glob("*.cu"))))
+    assert len(names) >= 20
+    assert emulator.launched == names
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_find_finds_them():
+    assert find("conv2d_forward", np).__module__ == "xpnet.kernels.cupy.conv"

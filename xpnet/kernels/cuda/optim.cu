@@ -1,0 +1,54 @@
+// Optimizer updates of flat arrays, one element a thread: weights w, gradient g, and state. The learning rate is
+// that of the element where there are `rates`, times `lr`, which else is the rate.
+
+#define ELEMENT                            \
+    const I e = thread_index();            \
+    if (e >= I(size)) return;              \
+    const A rate = rates ? A(rates[e]) * A(lr) : A(lr), gradient = A(g[e])
+
+extern "C" __global__ void sgd(T* w, const T* g, const T* rates, double lr, long long size) {
+    ELEMENT;
+    w[e] = T(A(w[e]) - rate * gradient);
+}
+
+extern "C" __global__ void momentum(T* w, const T* g, T* v, const T* rates, double lr, double momentum,
+                                    long long size) {
+    ELEMENT;
+    const A velocity = A(momentum) * A(v[e]) - rate * gradient;
+    v[e] = T(velocity);
+    w[e] = T(A(w[e]) + velocity);
+}
+
+extern "C" __global__ void nesterov(T* w, const T* g, T* v, const T* rates, double lr, double momentum,
+                                    long long size) {
+    ELEMENT;
+    const A velocity = A(momentum) * A(v[e]) - rate * gradient;
+    v[e] = T(velocity);
+    w[e] = T(A(w[e]) - rate * gradient + A(momentum) * velocity);
+}
+
+extern "C" __global__ void adagrad(T* w, const T* g, T* h, const T* rates, double lr, double eps, long long size) {
+    ELEMENT;
+    const A squares = A(h[e]) + gradient * gradient;
+    h[e] = T(squares);
+    w[e] = T(A(w[e]) - rate * gradient / (sqrt(squares) + A(eps)));
+}
+
+extern "C" __global__ void rmsprop(T* w, const T* g, T* h, const T* rates, double lr, double decay, double eps,
+                                   long long size) {
+    ELEMENT;
+    const A squares = A(decay) * A(h[e]) + A(1.0 - decay) * (gradient * gradient);
+    h[e] = T(squares);
+    w[e] = T(A(w[e]) - rate * gradient / (sqrt(squares) + A(eps)));
+}
+
+// `lr` comes with the correction of m in it, `root` is that of sqrt(v).
+extern "C" __global__ void adam(T* w, const T* g, T* m, T* v, const T* rates, double lr, double beta1, double beta2,
+                                double eps, double root, long long size) {
+    ELEMENT;
+    const A mean = A(beta1) * A(m[e]) + A(1.0 - beta1) * gradient;
+    const A squares = A(beta2) * A(v[e]) + A(1.0 - beta2) * (gradient * gradient);
+    m[e] = T(mean);
+    v[e] = T(squares);
+    w[e] = T(A(w[e]) - rate * mean / (sqrt(squares) * A(root) + A(eps)));
+}

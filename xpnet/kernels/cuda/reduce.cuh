@@ -1,0 +1,30 @@
+// Sums and maxima over a block of threads, of which there are a power of two, at most 256. Always in the same order,
+// so results repeat to the bit. Every thread of the block must call, and every thread gets the result.
+
+__device__ inline A block_sum(A value) {
+    __shared__ A terms[256];
+    __syncthreads();  // everybody has read the sum before this one
+    terms[threadIdx.x] = value;
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) terms[threadIdx.x] += terms[threadIdx.x + half];
+    }
+    __syncthreads();
+    return terms[0];
+}
+
+// NaN wins, as in NumPy.
+__device__ inline A block_max(A value) {
+    __shared__ A terms[256];
+    __syncthreads();
+    terms[threadIdx.x] = value;
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) {
+            const A other = terms[threadIdx.x + half];
+            if (other > terms[threadIdx.x] || other != other) terms[threadIdx.x] = other;
+        }
+    }
+    __syncthreads();
+    return terms[0];
+}

@@ -1,0 +1,8 @@
+"""Kernels for CuPy: each operation in one or two launches of the CUDA sources in `xpnet.kernels.cuda`.
+
+Imported when the first CuPy array comes by. Nothing here waits for the device.
+"""
+
+from xpnet.kernels.cupy import conv, dropout, loss, norm, optim, pool, special
+
+__all__ = ["conv", "dropout", "loss", "norm", "optim", "pool", "special"]

@@ -1,0 +1,65 @@
+"""Compiling the CUDA sources on first use, and launching them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import cupy
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.kernels.cuda import OPTIONS, code, is_wide
+from xpnet.kernels.geometry import Window
+
+__all__ = ["THREADS", "innermost", "kernel", "launch", "power_of_two", "window_argument"]
+
+THREADS = 256  # of a block
+
+# struct Window of xpnet/kernels/cuda/common.cuh
+WINDOW = np.dtype(
+    [
+        (name, np.int32)
+        for name in (
+            *("H", "W", "OH", "OW", "KH", "KW", "stride_h", "stride_w"),
+            *("top", "bottom", "left", "right", "dilation_h", "dilation_w"),
+        )
+    ]
+)
+
+
+@functools.cache
+def kernel(source: str, name: str, dtype: Any, wide: bool) -> Any:
+    """Return a kernel for arrays of one float type; CuPy compiles it at its first launch and keeps it on disk."""
+    return cupy.RawKernel(code(source, dtype.name, wide), name, OPTIONS)
+
+
+def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> None:
+    """Run a kernel with one thread for each of `size` elements, on arrays of the float type of `like`.
+
+    Arguments are arrays, None for a null pointer, int, float, bool, or NumPy values that are passed as they are.
+    """
+    wide = is_wide(max(size, like.size))
+    kernel(source, name, like.dtype, wide)((-(-size // THREADS),), (THREADS,), arguments)
+
+
+@functools.lru_cache(maxsize=1024)
+def window_argument(window: Window) -> np.ndarray:
+    """Return a window as kernels take it: a structure, passed by value."""
+    (top, bottom), (left, right) = window.padding
+    values = (*window.input, *window.output, *window.kernel, *window.stride, top, bottom, left, right, *window.dilation)
+    return np.array(values, dtype=WINDOW)
+
+
+def innermost(x: Array) -> Array:
+    """Return `x` (N, C, ...) indexed (C, ..., N) and contiguous, as the kernels read images.
+
+    `batch_innermost` is not enough: of an array that lies as (N, C, ...) it may be a view that has to be strided.
+    """
+    return cupy.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
+
+
+def power_of_two(count: int) -> int:
+    """Return the number of threads of a block that adds up `count` terms: a power of two from 32 to `THREADS`."""
+    return min(THREADS, max(32, 1 << math.ceil(math.log2(max(1, count)))))

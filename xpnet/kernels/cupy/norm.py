@@ -1,0 +1,88 @@
+"""Batch normalisation for CuPy: two launches each way in training, one forward in inference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cupy
+
+from xpnet.backend import Array, wide_dtype
+from xpnet.kernels.cuda import is_wide
+from xpnet.kernels.cupy.launch import innermost, kernel, power_of_two
+from xpnet.kernels.layout import batch_first
+from xpnet.kernels.table import register
+
+__all__ = ["batch_norm_backward", "batch_norm_forward"]
+
+PART = 4096  # elements of a row that one block takes, which then stay in its cache
+MOST_PARTS = 1024  # of a row: each block of the second kernel reads what all of them left
+
+
+class _Rows:
+    """Arrays seen as rows (C, L), cut into parts; by the shape alone, so that sums repeat to the bit."""
+
+    def __init__(self, x: Array) -> None:
+        self.dtype, self.channels = x.dtype, x.shape[0]
+        self.length = math.prod(x.shape[1:])
+        self.part = max(PART, -(-self.length // MOST_PARTS))
+        self.parts = -(-self.length // self.part)
+        self.wide = wide_dtype(cupy, x.dtype)
+
+    def per_channel(self, dtype: Any = None) -> Array:
+        return cupy.empty((self.channels,), dtype=dtype or self.wide)
+
+    def partial(self) -> Array:
+        return cupy.empty((self.channels, self.parts, 2), dtype=self.wide)
+
+    def launch(self, name: str, *arguments: Any) -> None:
+        """Run a kernel with one block for each part of each row."""
+        wide = is_wide(self.channels * self.length)
+        grid, block = (self.channels * self.parts,), (power_of_two(min(self.part, self.length)),)
+        kernel("norm", name, self.dtype, wide)(grid, block, arguments)
+
+    @property
+    def cut(self) -> tuple[int, int, int]:
+        return self.length, self.part, self.parts
+
+
+def _given(a: Array | None, dtype: Any) -> Array | None:
+    return None if a is None else cupy.ascontiguousarray(a, dtype=dtype)
+
+
+@register("cupy", "batch_norm_forward")
+def batch_norm_forward(
+    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """Normalise each channel by the given statistics, or by the batch's where they are None.
+
+    Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
+    """
+    inner = innermost(x)
+    rows = _Rows(inner)
+    y, inv_std = cupy.empty_like(inner), rows.per_channel()
+    scale_shift = (_given(gamma, x.dtype), _given(beta, x.dtype))
+    if mean is None or var is None:
+        mean, var, partial = rows.per_channel(), rows.per_channel(), rows.partial()
+        rows.launch("batch_norm_statistics", inner, partial, *rows.cut)
+        rows.launch("batch_norm_train", inner, y, partial, *scale_shift, mean, var, inv_std, *rows.cut, float(eps))
+    else:
+        mean, var = _given(mean, rows.wide), _given(var, rows.wide)
+        rows.launch("batch_norm_infer", inner, y, mean, var, *scale_shift, inv_std, *rows.cut, float(eps))
+    return batch_first(cupy, y), mean, var, inv_std
+
+
+@register("cupy", "batch_norm_backward")
+def batch_norm_backward(
+    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    gradient, inner = innermost(dy), innermost(x)
+    rows = _Rows(inner)
+    dx, partial = cupy.empty_like(inner), rows.partial()
+    dgamma, dbeta = rows.per_channel(dy.dtype), rows.per_channel(dy.dtype)
+    centre, scale = _given(mean, rows.wide), _given(inv_std, rows.wide)
+    rows.launch("batch_norm_sums", gradient, inner, centre, scale, partial, *rows.cut)
+    made = (dx, dgamma, dbeta, *rows.cut, bool(train))
+    rows.launch("batch_norm_gradient", gradient, inner, _given(gamma, x.dtype), centre, scale, partial, *made)
+    return batch_first(cupy, dx), dgamma, dbeta

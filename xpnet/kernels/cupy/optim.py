@@ -1,0 +1,79 @@
+"""Optimizer updates for CuPy: the flat arrays of a whole model in one launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+
+from xpnet.backend import Array
+from xpnet.kernels.agnostic import optim
+from xpnet.kernels.cupy.launch import launch
+from xpnet.kernels.table import register
+
+__all__ = [
+    "adagrad_update",
+    "adam_update",
+    "momentum_update",
+    "nesterov_update",
+    "rmsprop_update",
+    "sgd_update",
+]
+
+
+def _update(name: str, arrays: tuple[Array, ...], lr: float | Array, *numbers: float, factor: float = 1.0) -> bool:
+    """Launch the kernel `name`; False, and nothing done, if the arrays do not lie as it needs them."""
+    w = arrays[0]
+    if not all(a.flags.c_contiguous and a.dtype == w.dtype for a in arrays):
+        return False
+    rates: Any = None
+    if isinstance(lr, cupy.ndarray):
+        rates, lr = cupy.ascontiguousarray(cupy.broadcast_to(lr, w.shape), dtype=w.dtype), 1.0
+    if w.size:
+        launch("optim", name, w, w.size, *arrays, rates, float(lr) * factor, *map(float, numbers), w.size)
+    return True
+
+
+@register("cupy", "sgd_update")
+def sgd_update(w: Array, g: Array, *, lr: float | Array) -> None:
+    """w -= lr g."""
+    if not _update("sgd", (w, g), lr):
+        optim.sgd_update(w, g, lr=lr)
+
+
+@register("cupy", "momentum_update")
+def momentum_update(w: Array, g: Array, v: Array, *, lr: float | Array, momentum: float) -> None:
+    """v = momentum v - lr g;  w += v."""
+    if not _update("momentum", (w, g, v), lr, momentum):
+        optim.momentum_update(w, g, v, lr=lr, momentum=momentum)
+
+
+@register("cupy", "nesterov_update")
+def nesterov_update(w: Array, g: Array, v: Array, *, lr: float | Array, momentum: float) -> None:
+    """v = momentum v - lr g;  w += momentum v - lr g."""
+    if not _update("nesterov", (w, g, v), lr, momentum):
+        optim.nesterov_update(w, g, v, lr=lr, momentum=momentum)
+
+
+@register("cupy", "adagrad_update")
+def adagrad_update(w: Array, g: Array, h: Array, *, lr: float | Array, eps: float) -> None:
+    """h += g^2;  w -= lr g / (sqrt(h) + eps)."""
+    if not _update("adagrad", (w, g, h), lr, eps):
+        optim.adagrad_update(w, g, h, lr=lr, eps=eps)
+
+
+@register("cupy", "rmsprop_update")
+def rmsprop_update(w: Array, g: Array, h: Array, *, lr: float | Array, decay: float, eps: float) -> None:
+    """h = decay h + (1 - decay) g^2;  w -= lr g / (sqrt(h) + eps)."""
+    if not _update("rmsprop", (w, g, h), lr, decay, eps):
+        optim.rmsprop_update(w, g, h, lr=lr, decay=decay, eps=eps)
+
+
+@register("cupy", "adam_update")
+def adam_update(
+    w: Array, g: Array, m: Array, v: Array, *, lr: float | Array, beta1: float, beta2: float, eps: float, step: int
+) -> None:
+    """m, v = running means of g, g^2;  w -= lr m^ / (sqrt(v^) + eps), ^ the bias-corrected means."""
+    root = (1.0 - beta2**step) ** -0.5
+    if not _update("adam", (w, g, m, v), lr, beta1, beta2, eps, root, factor=1.0 / (1.0 - beta1**step)):
+        optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
