@@ -1,17 +1,6 @@
 """Settings of the whole process, each with an environment variable of the same name.
 
-============================  =================================================================
-``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
-``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
-                              ``"256MB"``
-``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
-                              operations that do not promise it (torch on a GPU); else ``"0"``
-``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
-                              ``"agnostic"``: only those that keep to the array API standard
-``XPNET_NAN_GUARD``           ``"1"``: stop at the first layer, forward or backward, whose result is not
-                              finite, and name it; slow on a GPU, where looking waits; else ``"0"``
-============================  =================================================================
-"""
+============================  =========================================================="""
 
 from __future__ import annotations
 
@@ -44,10 +33,13 @@ def parse_bytes(text: str | int) -> int:
     raise ValueError(f"expected a size such as '4MB' or 4194304, got {text!r}")
 
 
-def _parse_kernels(text: str) -> str:
-    if text not in ("auto", "agnostic"):
-        raise ValueError(f"expected 'auto' or 'agnostic', got {text!r}")
-    return text
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parse(text: Any) -> str:
+        if text not in words:
+            raise ValueError(f"expected {' or '.join(map(repr, words))}, got {text!r}")
+        return text
+
+    return parse
 
 
 def _parse_switch(value: Any) -> bool:
@@ -58,10 +50,11 @@ def _parse_switch(value: Any) -> bool:
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "compiled": ("auto", _one_of("auto", "off")),
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
     "deterministic": ("0", _parse_switch),
-    "kernels": ("auto", _parse_kernels),
+    "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
 }
 _values: dict[str, Any] = {}
@@ -96,7 +89,8 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``conv_workspace="16MB"``, ``deterministic=True``, ``kernels="agnostic"``, ``nan_guard=True``.
+        ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``, ``kernels="agnostic"``,
+        ``nan_guard=True``.
 
     Raises
     ------

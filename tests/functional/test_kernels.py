@@ -14,21 +14,37 @@ import pytest
 from tests.operations import CASES, Case
 from xpnet import backend, config
 from xpnet.kernels import find, registered, table
+from xpnet.kernels.compiled import loader
 from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
 
-for _library in ("numpy", "torch", "cupy"):
+for _library in ("compiled", "numpy", "torch", "cupy"):
     with contextlib.suppress(ImportError):
         table.load(_library)
 FASTER = [(library, name) for library, name in registered() if library != "agnostic"]
 
 
+@pytest.fixture(autouse=True)
+def compiled_kernels(request, monkeypatch):
+    """Compiled kernels in the tests of the library "compiled", for work of any size, and in no others."""
+    ours = request.node.callspec.params.get("library") == "compiled" if hasattr(request.node, "callspec") else False
+    if ours:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(loader, "SMALL", 0)
+    with config.using(compiled="auto" if ours else "off"):
+        yield
+
+
 def namespace(library):
     try:
-        with backend.using(library) as chosen:
+        with backend.using(backend_of(library)) as chosen:
             return chosen.xp
     except backend.BackendUnavailableError as error:
         pytest.skip(f"{library}: {error}")
+
+
+def backend_of(library):
+    return "numpy" if library == "compiled" else library
 
 
 def host_arguments(name, rng):
@@ -62,7 +78,7 @@ def test_signature_is_that_of_the_agnostic_kernel(library, name):
 @pytest.mark.parametrize("library, name", FASTER)
 def test_writes_what_the_agnostic_kernel_writes(library, name, rng):
     xp = namespace(library)
-    with backend.using(library):
+    with backend.using(backend_of(library)):
         for arguments, numbers in host_arguments(name, rng):
             results = []
             for kernels in ("auto", "agnostic"):
@@ -82,7 +98,7 @@ def test_operations_by_either_kernels(library, case: Case, rng):
     host = case.make(rng)
     dy = rng.standard_normal(np.shape(case.forward(*host)[0]))
     results = []
-    with backend.using(library):
+    with backend.using(backend_of(library)):
         for kernels in ("auto", "agnostic"):
             with config.using(kernels=kernels):
                 y, ctx, *more = case.forward(*(None if a is None else backend.asarray(a) for a in host))
@@ -102,7 +118,7 @@ def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     called = []
     kernel = table._TABLE[library, name]
     monkeypatch.setitem(table._TABLE, (library, name), lambda *a, **k: (called.append(1), kernel(*a, **k))[1])
-    with backend.using(library), config.using(kernels="auto"):
+    with backend.using(backend_of(library)), config.using(kernels="auto"):
         for case in CASES:
             y, ctx, *_ = case.forward(*(None if a is None else backend.asarray(a) for a in case.make(rng)))
             case.backward(backend.asarray(np.ones(tuple(y.shape))), ctx)

@@ -19,7 +19,7 @@ from xpnet.data.fetch import cache_folder
 __all__ = ["add_parser"]
 
 PACKAGES = ("numpy", "array-api-compat", "array-api-strict", "cupy-cuda13x", "cupy-cuda12x", "cupy", "torch",
-            "safetensors", "matplotlib", "tqdm", "Pillow", "scikit-learn", "threadpoolctl")  # fmt: skip
+            "numba", "safetensors", "matplotlib", "tqdm", "Pillow", "scikit-learn", "threadpoolctl")  # fmt: skip
 TRAIN = {"safetensors": "weights files", "matplotlib": "plots", "tqdm": "progress bars", "scikit-learn": "the digits"}
 
 CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn"}

@@ -1,11 +1,13 @@
 """Registration and look-up of kernels by library and name.
 
 A library's kernels stand in the module ``xpnet.kernels.<library>``. It is imported when the first arrays of
-that library come by, so ``import xpnet`` loads no torch and no CuPy.
+that library come by, so ``import xpnet`` loads no torch and no CuPy. Arrays of NumPy get those of ``compiled``
+first, if ``XPNET_COMPILED`` allows it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -52,12 +54,19 @@ def load(library: str) -> None:
     _LOADED.add(library)
 
 
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
 def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
     if config.get("kernels") == "auto":
         library = xp.__name__.rpartition(".")[2]
-        load(library)
-        own = _TABLE.get((library, name))
-        if own is not None:
-            return own
+        compiled = library == "numpy" and config.get("compiled") == "auto" and _has_numba()
+        for place in ("compiled", library) if compiled else (library,):
+            load(place)
+            own = _TABLE.get((place, name))
+            if own is not None:
+                return own
     return _TABLE["agnostic", name]

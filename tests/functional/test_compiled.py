@@ -1,0 +1,262 @@
+"""Kernels compiled by Numba: sizes that fill vectors and blocks or do not, numbers that are none, threads, fallback."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from tests.reference import naive_conv2d
+from xpnet import config
+from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.kernels import find
+from xpnet.kernels.compiled import conv, loader, team
+from xpnet.testing import assert_close
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+
+# C, F, kernel, height, width, N, stride, padding, dilation
+SHAPES = [
+    (1, 1, 1, 1, 1, 1, 1, 0, 1),
+    (3, 7, 3, 9, 8, 33, 2, 1, 1),
+    (5, 13, (2, 3), 9, 11, 40, (3, 2), ((1, 0), (2, 1)), (2, 1)),
+    (4, 20, 3, 12, 12, 100, 1, 1, 1),
+    (2, 3, 3, 7, 9, 5, 1, "full", (1, 2)),
+    (8, 6, 5, 10, 10, 128, 1, 2, 1),
+    (3, 2, 1, 6, 6, 3, 2, 0, 1),
+    (16, 16, 3, 8, 8, 64, 1, 1, 1),
+]
+
+
+@pytest.fixture
+def all_sizes(monkeypatch):
+    monkeypatch.setattr(loader, "SMALL", 0)
+
+
+def convolve(x, W, b, dy_rng, **window):
+    y, ctx = conv2d_forward(x, W, b, algorithm="gemm", **window)
+    dy = dy_rng.standard_normal(y.shape).astype(y.dtype)
+    return [y, *conv2d_backward(dy, ctx)]
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("workspace", ["4MB", "50KB"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_convolution_in_blocks_of_all_kinds(shape, workspace, dtype, rng):
+    C, F, kernel, H, W_, N, stride, padding, dilation = shape
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    x = np.moveaxis(rng.standard_normal((C, H, W_, N)).astype(dtype), -1, 0)
+    W, b = rng.standard_normal((F, C, *kernel)).astype(dtype), rng.standard_normal(F).astype(dtype)
+    window = {"stride": stride, "padding": padding, "dilation": dilation}
+    results = []
+    for compiled in ("auto", "off"):
+        with config.using(compiled=compiled, conv_workspace=workspace):
+            results.append(convolve(x, W, b, np.random.default_rng(1), **window))
+    for got, expected in zip(*results, strict=True):
+        assert got.dtype == dtype
+        terms = max(C * math.prod(kernel), F * math.prod(kernel), N * results[0][0].shape[2] * results[0][0].shape[3])
+        assert_close(got, expected, terms=terms)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("N", [1, 16, 21])
+def test_what_is_not_finite_stays_where_it_belongs(N, rng):
+    """One infinite and one NaN pixel; the products of the vectors' unused parts reach no result."""
+    x = np.moveaxis(rng.standard_normal((2, 5, 4, N)), -1, 0)
+    x[N // 2, 1, 2, 3], x[0, 0, 0, 0] = np.inf, np.nan
+    W, dy = rng.standard_normal((3, 2, 2, 2)), rng.standard_normal((N, 3, 4, 3))
+    with np.errstate(invalid="ignore"):
+        y, ctx = conv2d_forward(x, W, algorithm="gemm")
+        _, dW, _ = conv2d_backward(dy, ctx)
+        expected = naive_conv2d(x, W)
+        assert_close(np.nan_to_num(y), np.nan_to_num(expected), terms=8)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    with config.using(compiled="off"), np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(np.isfinite(dW), np.isfinite(conv2d_backward(dy, ctx)[1]))
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+def test_arguments_may_be_read_only_and_stay_as_they_are(rng):
+    x, W = rng.standard_normal((4, 3, 6, 6)), rng.standard_normal((5, 3, 3, 3))
+    b = rng.standard_normal(5)
+    before = [a.copy() for a in (x, W, b)]
+    for a in (x, W, b):
+        a.flags.writeable = False
+    convolve(x, W, b, rng, padding=1)
+    for a, old in zip((x, W, b), before, strict=True):
+        np.testing.assert_array_equal(a, old)
+
+
+@needs_numba
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch, rng):
+    x, W = rng.standard_normal((32, 8, 20, 20), dtype=np.float32), rng.standard_normal((16, 8, 3, 3), dtype=np.float32)
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(conv, "threads_allowed", lambda threads=threads: threads)
+        monkeypatch.setattr(team, "threads_allowed", lambda threads=threads: threads)
+        results.append(convolve(x, W, np.ones(16, np.float32), np.random.default_rng(2), padding=1))
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, three)
+
+
+@needs_numba
+def test_threads_that_convolve_at_once_do_not_disturb_each_other(monkeypatch, rng):
+    monkeypatch.setattr(conv, "threads_allowed", lambda: 2)
+    monkeypatch.setattr(team, "threads_allowed", lambda: 2)
+    xs = [rng.standard_normal((32, 4 + i, 12, 12)) for i in range(4)]
+    Ws = [rng.standard_normal((16, 4 + i, 3, 3)) for i in range(4)]
+    expected = [convolve(x, W, None, np.random.default_rng(3)) for x, W in zip(xs, Ws, strict=True)]
+    wrong = []
+
+    def work(i):
+        for _ in range(5):
+            for got, wanted in zip(convolve(xs[i], Ws[i], None, np.random.default_rng(3)), expected[i], strict=True):
+                if wanted is not None and not np.array_equal(got, wanted):
+                    wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@needs_numba
+def test_what_fails_to_compile_is_said_and_done_by_the_others(monkeypatch, caplog, rng):
+    def broken(dtype):
+        raise RuntimeError("no such processor")
+
+    monkeypatch.setattr(loader, "_try", loader._try.__wrapped__)
+    monkeypatch.setattr(loader.module("_conv_loops"), "KERNELS", (broken,))
+    x, W = rng.standard_normal((64, 4, 12, 12)), rng.standard_normal((8, 4, 3, 3))
+    with caplog.at_level(logging.WARNING, logger="xpnet"):
+        y = conv2d_forward(x, W)[0]
+    assert "kernels compiled by Numba are not used: RuntimeError: no such processor" in caplog.text
+    with config.using(compiled="off"):
+        np.testing.assert_array_equal(y, conv2d_forward(x, W)[0])
+
+
+def test_off_and_agnostic_leave_the_compiled_kernels_out():
+    with config.using(compiled="off"):
+        assert find("conv2d_forward", np).__module__ == "xpnet.kernels.numpy.conv"
+    with config.using(kernels="agnostic"):
+        assert find("conv2d_forward", np).__module__ == "xpnet.kernels.agnostic.conv"
+
+
+@needs_numba
+def test_numba_is_imported_for_work_worth_it_and_not_before():
+    code = (
+        "import sys, numpy as np, xpnet\n"
+        "from xpnet.functional import conv2d_forward\n"
+        "conv2d_forward(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))\n"
+        "assert 'numba' not in sys.modules\n"
+        "conv2d_forward(np.ones((64, 4, 12, 12)), np.ones((8, 4, 3, 3)))\n"
+        "assert 'numba' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def kernel():
+    """Return a function that makes a small kernel anew, as a new process would."""
+    compile_module = loader.module("_compile")
+    return lambda: compile_module.Kernel(doubled, lambda array: (array,))
+
+
+def doubled(x):
+    for i in range(x.size):
+        x[i] *= 2.0
+
+
+def runs(made) -> bool:
+    x = np.ones(3, np.float32)
+    made(x)
+    return x.tolist() == [2.0, 2.0, 2.0]
+
+
+@needs_numba
+def test_machine_code_is_kept_until_a_source_changes(tmp_path, monkeypatch, kernel):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    hits = []
+    for stamp in (1, 1, 2):
+        monkeypatch.setattr(loader.module("_compile"), "_stamp", lambda stamp=stamp: stamp)
+        made = kernel()(np.dtype("float32"))
+        assert runs(made)
+        hits.append(sum(made.stats.cache_hits.values()))
+    assert hits == [0, 1, 0]
+
+
+@needs_numba
+def test_machine_code_that_cannot_be_kept_is_no_error(monkeypatch, kernel):
+    """A package folder and a home that are both read-only, then a disk that is full."""
+    caching = importlib.import_module("numba.core.caching")
+    with monkeypatch.context() as patch:
+        patch.setattr(caching.CacheImpl, "_locator_classes", [])
+        assert runs(kernel()(np.dtype("float32")))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(caching.IndexDataCacheFile, "load", lambda *arguments: None)
+    assert runs(kernel()(np.dtype("float32")))
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [({}, 3), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "9"}, 2),
+     ({"OMP_NUM_THREADS": "many"}, 3), ({"MKL_NUM_THREADS": "0"}, 1)],
+)  # fmt: skip
+def test_threads_are_those_that_the_environment_allows(variables, expected, monkeypatch):
+    for name in team.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert team.threads_allowed.__wrapped__() == expected
+
+
+def test_the_team_makes_every_call_and_reports_a_failure(monkeypatch):
+    monkeypatch.setattr(team, "threads_allowed", lambda: 3)
+    made = []
+    team.run_all([lambda i=i: made.append(i) for i in range(50)])
+    assert sorted(made) == list(range(50))
+
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        team.run_all([fail, *[lambda: None] * 20])
+    team.run_all([lambda: made.append(50)])
+    assert 50 in made
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_the_team_works_in_a_forked_process():
+    code = (
+        "import os, warnings\n"
+        "warnings.simplefilter('ignore')\n"  # Python 3.12 warns of forks beside threads
+        "from xpnet.kernels.compiled import team\n"
+        "team.threads_allowed = lambda: 2\n"
+        "team.run_all([lambda: None] * 4)\n"
+        "child = os.fork()\n"
+        "made = []\n"
+        "team.run_all([lambda: made.append(1)] * 4)\n"
+        "if child == 0:\n"
+        "    os._exit(len(made))\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,61 @@
+"""Compilation by Numba: one machine code for each float type, made when it is first needed, and cached on disk."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+_lock = threading.Lock()
+
+# division as in C: the divisors are never zero, and checks for it double the code
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+inline = numba.njit(**OPTIONS)
+
+
+class Kernel:
+    """A function compiled for one-dimensional contiguous arrays of float32 or float64.
+
+    Parameters
+    ----------
+    function : function
+    signature : function
+        Given the Numba type of an array, it returns the types of the arguments.
+    """
+
+    def __init__(self, function: Callable[..., None], signature: Callable[[Any], tuple[Any, ...]]) -> None:
+        self._function, self._signature = function, signature
+        self._compiled: dict[str, Callable[..., None]] = {}
+
+    def __call__(self, dtype: np.dtype) -> Callable[..., None]:
+        """Return the machine code for a float type; the global interpreter lock is not held in it."""
+        found = self._compiled.get(dtype.char)
+        if found is None:
+            with _lock:
+                found = self._compiled.get(dtype.char) or self._compile(dtype)
+                self._compiled[dtype.char] = found
+        return found
+
+    def _compile(self, dtype: np.dtype) -> Callable[..., None]:
+        signature = types.void(*self._signature(numba.from_dtype(dtype)[::1]))
+        try:
+            made = numba.njit(cache=True, **OPTIONS)(self._function)
+            made._cache._cache_file._source_stamp = _stamp()
+            made.compile(signature)
+        except (RuntimeError, OSError, AttributeError):  # no folder to keep it in, a full one, or Numba has changed
+            made = numba.njit(signature, **OPTIONS)(self._function)
+        return made
+
+
+@functools.cache
+def _stamp() -> int:
+    """Return a number for the sources here: Numba looks at the function's file, not at those it takes tiles from."""
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("_*.py"))))

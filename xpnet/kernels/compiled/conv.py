@@ -1,0 +1,199 @@
+"""Convolution by compiled loops: forward, weight gradient, and with stride 1 the gradient of the input.
+
+A matrix product with few rows is mostly packing. Here nothing is packed but the weights: a tile of filters times two
+vectors of pixels is summed up in registers over all channels and taps.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnet import config
+from xpnet.backend import Array
+from xpnet.kernels.agnostic.conv import mirrored_window
+from xpnet.kernels.compiled import loader
+from xpnet.kernels.compiled.team import run_all, threads_allowed
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy import conv
+from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.table import register
+
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
+
+CACHE = 3 << 18  # bytes that the ring of input rows may take of the second-level cache
+PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
+PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
+WORK = 1_000_000  # multiply-adds for which it is worth to wake another thread
+ROWS = 4  # of the output, at least, of a part: neighbours both load what lies between them
+
+
+class _Plan(NamedTuple):
+    """How the loops go through one convolution."""
+
+    geometry: tuple[int, ...]
+    images: int  # of a block
+    columns: int  # of the output, of a block
+    row: int  # elements of one row of one channel in the ring
+    slots: int  # rows of the ring
+
+    def blocks(self, parts: int) -> Iterator[tuple[int, ...]]:
+        """Yield blocks of images, columns and, so that there are about so many `parts`, rows of the output."""
+        N, OH, OW = self.geometry[3], self.geometry[5], self.geometry[6]
+        images, columns = range(0, N, self.images), range(0, OW, self.columns)
+        height = -(-OH // min(OH, -(-parts // (len(images) * len(columns)))))
+        for n, begin, first in itertools.product(images, range(0, OH, height), columns):
+            n_count, count = min(self.images, N - n), min(self.columns, OW - first)
+            yield n, n_count, begin, min(begin + height, OH), first, count, self.row, self.slots
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsize: int, room: int) -> _Plan | None:
+    """Return how to go about `x` (C, H, W, N) with a ring of `room` bytes, or None if that is too little."""
+    C, H, W_, N = shape
+    (OH, OW), (KH, KW), (step, stride), (down, across) = window.output, window.kernel, window.stride, window.dilation
+    slots, reach = down * (KH - 1) + 1, across * (KW - 1)
+    tile = 2 * loader.module("_tiles").VECTOR // itemsize
+    place = slots * C * itemsize  # bytes of one column of one image
+    columns = (room // (place * N) - reach - 1) // stride + 1
+    images = N
+    if columns < min(OW, reach + 1):  # what neighbours both load would be most of it: fewer images then
+        columns = min(OW, 2 * reach + 1)
+        images = room // (place * ((columns - 1) * stride + reach + 1)) // tile * tile
+        if images == 0:
+            return None
+    columns = -(-OW // -(-OW // min(columns, OW)))  # blocks of about equal width
+    row = stride * -(-((columns - 1) * stride + reach + 1) // stride) * images + tile
+    row += tile if row * itemsize % PAGE == 0 else 0
+    top, left = window.padding[0][0], window.padding[1][0]
+    geometry = (C, H, W_, N, filters, OH, OW, KH, KW, step, stride, top, left, down, across)
+    return _Plan(geometry, images, columns, row, slots)
+
+
+def _plan_for(x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
+    """Return the plan for what the loops were measured to win at, else None."""
+    work = filters * x.shape[0] * math.prod(window.kernel) * math.prod(window.output) * x.shape[3]
+    if groups != 1 or work < loader.SMALL or not loader.usable("_conv_loops", x.dtype):
+        return None
+    room = min(CACHE, config.get("conv_workspace"))
+    return _plan(x.shape, filters, window, x.itemsize, room)
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    """Return a contiguous array as one axis, writeable: Numba compiles for read-only ones anew."""
+    return x.reshape(-1) if x.flags.writeable else x.reshape(-1).copy()
+
+
+@functools.cache
+def _tile_sizes(filters: int) -> np.ndarray:
+    """Return how many filters the tiles have that together make up `filters`."""
+    sizes: list[int] = []
+    while sum(sizes) < filters:
+        sizes.append(next(n for n in loader.module("_tiles").FILTERS if n <= filters - sum(sizes)))
+    return np.asarray(sizes)
+
+
+def _in_tiles(W: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return W (F, C, KH, KW) as one tile (K, filters) after another."""
+    rows = W.reshape(W.shape[0], -1)
+    starts = np.cumsum(sizes) - sizes
+    return np.concatenate([rows[f : f + n].T.ravel() for f, n in zip(starts, sizes, strict=True)])
+
+
+def _parts(plan: _Plan, taps: int, most: int) -> int:
+    """Return into how many parts to cut the work."""
+    _, _, _, N, F, OH, OW, *_ = plan.geometry
+    return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
+
+
+def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> np.ndarray:
+    """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (F, OH, OW, N)."""
+    loops, tiles, (F, C) = loader.module("_conv_loops"), loader.module("_tiles"), W.shape[:2]
+    _, _, _, N, _, OH, OW, *_ = plan.geometry
+    y = np.empty((F, OH, OW, N), dtype=x.dtype)
+    sizes = _tile_sizes(F)
+    weights, taps = _in_tiles(W, sizes), math.prod(W.shape[1:])
+    bias = np.zeros(F, x.dtype) if b is None else _flat(np.ascontiguousarray(b))
+    ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * tiles.VECTOR // x.itemsize
+    kernel, given, made = loops.convolve(x.dtype), _flat(x), y.reshape(-1)
+
+    def call(block: tuple[int, ...]) -> Callable[[], None]:
+        def work() -> None:
+            offsets = np.empty(taps, dtype=np.int64)
+            ring = scratch((ring_size,), x.dtype)
+            kernel(given, weights, bias, made, sizes, ring, offsets, relu, plan.geometry, block)
+
+        return work
+
+    run_all([call(block) for block in plan.blocks(_parts(plan, taps, threads_allowed()))])
+    return y
+
+
+@register("compiled", "conv2d_forward")
+def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
+    inner = batch_innermost(np, x)
+    plan = _plan_for(inner, W.shape[0], window, groups)
+    if plan is None:
+        return conv.conv2d_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, W, b, plan))
+
+
+@register("compiled", "conv2d_backward")
+def conv2d_backward(
+    dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
+) -> tuple[Array | None, Array, Array | None]:
+    """Return dx, dW, db; None for what is not needed."""
+    inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
+    plan = _plan_for(inner, W.shape[0], window, groups)
+    if plan is None:
+        return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
+    F = W.shape[0]
+    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
+    dW = _weight_gradient(inner, dy_inner, plan, W.shape)
+    dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
+    return dx, dW, db
+
+
+def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...]) -> np.ndarray:
+    """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
+    loops, tiles, (F, C) = loader.module("_conv_loops"), loader.module("_tiles"), shape[:2]
+    K = math.prod(shape[1:])
+    size = min(tiles.GRADIENT_FILTERS, key=lambda n: (-(-F // n) * n, -n))
+    filters, taps = -(-F // size) * size, -(-K // tiles.TAPS) * tiles.TAPS
+    lanes = tiles.VECTOR // x.itemsize
+    step = -(-plan.columns * plan.images // lanes) * lanes
+    step += lanes if step * x.itemsize % PAGE == 0 else 0
+    ring_size = plan.slots * C * plan.row + lanes
+    kernel, given, gradient = loops.weight_gradient(x.dtype), _flat(x), _flat(dy)
+    blocks = list(plan.blocks(_parts(plan, K, PARTS)))
+    sums = np.zeros((len(blocks), filters * taps), dtype=x.dtype)
+
+    def call(block: tuple[int, ...], out: np.ndarray) -> Callable[[], None]:
+        def work() -> None:
+            offsets = np.zeros(taps, dtype=np.int64)
+            memory = scratch((ring_size + filters * step,), x.dtype)
+            kernel(given, gradient, out, memory[:ring_size], memory[ring_size:], offsets, size, plan.geometry, block)
+
+        return work
+
+    run_all([call(block, out) for block, out in zip(blocks, sums, strict=True)])
+    total = sums.sum(axis=0).reshape(filters, taps)
+    return np.ascontiguousarray(total[:F, :K]).reshape(shape)
+
+
+@register("compiled", "conv2d_input_gradient")
+def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
+    inner, mirrored = batch_innermost(np, dy), mirrored_window(window)
+    plan = None if mirrored is None else _plan_for(inner, W.shape[1], mirrored, groups)
+    if plan is None:
+        return conv.conv2d_input_gradient(dy, W, window, groups)
+    flipped = np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)
+    return batch_first(np, _convolve(inner, flipped, None, plan))

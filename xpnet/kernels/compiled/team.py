@@ -1,0 +1,88 @@
+"""Threads for the compiled kernels, which do not hold the global interpreter lock.
+
+Numba has threads of its own, but its layer without further libraries ends the process when two threads call it at
+once. Here any number of callers share one queue; each waits for its own work only.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+__all__ = ["run_all", "threads_allowed"]
+
+VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+_lock = threading.Lock()
+_work: queue.SimpleQueue = queue.SimpleQueue()
+_helpers = 0
+
+
+@functools.cache
+def threads_allowed() -> int:
+    """Return how many threads to use: the least of what the environment allows and the cores of this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [int(text) for name in VARIABLES if (text := os.environ.get(name, "").strip()).isdecimal()]
+    return max(1, min([cores, *limits]))
+
+
+def run_all(calls: Sequence[Callable[[], None]]) -> None:
+    """Make every call, in this thread and at the same time in helpers, and wait for all of them.
+
+    Which thread makes which call is left to chance: calls must not depend on one another, nor on the order.
+    """
+    helpers = min(threads_allowed(), len(calls)) - 1
+    if helpers > 0:
+        _start(threads_allowed() - 1)
+    left = collections.deque(calls)
+    done: queue.SimpleQueue = queue.SimpleQueue()
+    for _ in range(helpers):
+        _work.put((left, done))
+    failed = [_drain(left), *(done.get() for _ in range(helpers))]
+    for error in failed:
+        if error is not None:
+            raise error
+
+
+def _drain(left: collections.deque) -> BaseException | None:
+    """Make calls until there are none left; after a failure the others are dropped."""
+    try:
+        while True:
+            try:
+                call = left.popleft()
+            except IndexError:
+                return None
+            call()
+    except BaseException as error:
+        left.clear()
+        return error
+
+
+def _start(wanted: int) -> None:
+    global _helpers
+    if _helpers < wanted:
+        with _lock:
+            while _helpers < wanted:
+                threading.Thread(target=_help, args=(_work,), name=f"xpnet-kernels-{_helpers}", daemon=True).start()
+                _helpers += 1
+
+
+def _help(work: queue.SimpleQueue) -> None:
+    while True:
+        left, done = work.get()
+        done.put(_drain(left))
+        del left, done  # with the arrays that they hold
+
+
+def _forget() -> None:
+    """Begin anew in a forked process, where no thread but the forking one lives on."""
+    global _helpers, _lock, _work
+    _helpers, _lock, _work = 0, threading.Lock(), queue.SimpleQueue()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
