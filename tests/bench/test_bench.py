@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xpnet import backend
-from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables
+from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables, worker
 from xpnet.bench.run import measure_apart
 from xpnet.bench.subjects import make_batch
 from xpnet.bench.textbook import Textbook
@@ -179,3 +179,15 @@ def test_every_operation_has_a_work_to_count():
     for name, operation in OPERATIONS.items():
         rows = operation.layer().summary(operation.input_shape).rows
         assert (sum(row.multiply_adds for row in rows) > 0) == ("conv" in name or "dense" in name)
+
+
+def test_a_device_is_waited_for_before_the_clock_is_read():
+    said = []
+    alternate({"a": lambda: said.append("call")}, rounds=2, seconds=0.001, wait=lambda: said.append("wait"))
+    assert said == ["call", "wait"] * (len(said) // 2)
+
+
+def test_another_batch_is_that_many_times_the_work():
+    settings = {"name": "lenet-64", "mode": "inference", "rounds": 1, "seconds": 0.001}
+    two, six = (worker._workload(settings | {"batch": batch})["flop"] for batch in (2, 6))
+    assert six == 3 * two

@@ -15,11 +15,15 @@ import pytest
 
 from tests.kernels.emulated_cupy import Emulator, compiler, installed
 from tests.operations import CASES, Case
-from xpnet import config
+from xpnet import backend, config
 from xpnet.kernels import cuda, find, table
 from xpnet.kernels.geometry import make_window
+from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.optim import Adam
 from xpnet.random import keep_mask
 from xpnet.testing import assert_close
+from xpnet.training import train_step
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
 DTYPES = ("float32", "float64", "float16")
@@ -244,6 +248,21 @@ def test_optimizers(own, emulator, dtype, rates, rng):
         gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
         assert own[name](*gaps, **numbers) is None
         compare(gaps, results[1], terms=5)
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_training_steps(rng):
+    """Three updates of a small network: the same weights by either kernels, dropout's masks included."""
+    x, t = rng.standard_normal((6, 1, 8, 8)), rng.integers(0, 3, 6)
+    results = []
+    for kernels in ("auto", "agnostic"):
+        with config.using(kernels=kernels), backend.using("numpy", dtype="float64"):
+            layers = Conv2D(3, 3, padding=1), BatchNorm(), ReLU(), Pool2D(2), Dropout(0.3), Flatten(), Dense(3)
+            model, loss, optimizer = Sequential(*layers).build((1, 8, 8), rng=1), SoftmaxCrossEntropy(), Adam()
+            losses = [train_step(model, loss, optimizer, x, t) for _ in range(3)]
+            results.append([*losses, *(p.data for p in model.parameters()), model.predict(x)])
+    for got, expected in zip(*results, strict=True):
+        assert_close(got, expected, terms=1000)
 
 
 def test_wide_indices_give_the_same(own, emulator, monkeypatch, rng):
