@@ -19,8 +19,10 @@ __all__ = [
     "ShapeCtx",
     "relu_backward",
     "relu_forward",
+    "relu_of_new",
     "sigmoid_backward",
     "sigmoid_forward",
+    "sigmoid_of_new",
     "tanh_backward",
     "tanh_forward",
 ]
@@ -73,7 +75,13 @@ def relu_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0., 0., 2.])
     """
     xp = check_arrays("relu", x=x)
-    y = find("relu_forward", xp)(x)
+    y = find("relu_forward", xp)(x, False)
+    return y, ActivationCtx(y)
+
+
+def relu_of_new(x: Array) -> tuple[Array, ActivationCtx]:
+    """As `relu_forward`, of an array that nobody else keeps: its memory may be used for y."""
+    y = find("relu_forward", check_arrays("relu", x=x))(x, True)
     return y, ActivationCtx(y)
 
 
@@ -136,7 +144,13 @@ def sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0.5, 1. ])
     """
     xp = check_arrays("sigmoid", x=x)
-    y = find("sigmoid_forward", xp)(x)
+    y = find("sigmoid_forward", xp)(x, False)
+    return y, ActivationCtx(y)
+
+
+def sigmoid_of_new(x: Array) -> tuple[Array, ActivationCtx]:
+    """As `sigmoid_forward`, of an array that nobody else keeps: its memory may be used for y."""
+    y = find("sigmoid_forward", check_arrays("sigmoid", x=x))(x, True)
     return y, ActivationCtx(y)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from xpnet import functional as F
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
+from xpnet.functional.activation import relu_of_new, sigmoid_of_new
 from xpnet.functional.checks import check_not_negative
 from xpnet.functional.gated import APPROXIMATIONS
 from xpnet.layers.base import Layer, Shape
@@ -45,16 +46,20 @@ __all__ = [
 
 
 class Pair(NamedTuple):
-    """Forward and backward of an activation, and which array it keeps: ``"input"``, ``"output"`` or ``""``."""
+    """Forward and backward of an activation, and which array it keeps: ``"input"``, ``"output"`` or ``""``.
+
+    `of_new` is a forward that may use the memory of its input, for layers that have just made that.
+    """
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., Array]
     kept: str
+    of_new: Callable[..., tuple[Array, Any]] | None = None
 
 
 _ACTIVATIONS: dict[str, Pair] = {
-    "relu": Pair(F.relu_forward, F.relu_backward, "output"),
-    "sigmoid": Pair(F.sigmoid_forward, F.sigmoid_backward, "output"),
+    "relu": Pair(F.relu_forward, F.relu_backward, "output", relu_of_new),
+    "sigmoid": Pair(F.sigmoid_forward, F.sigmoid_backward, "output", sigmoid_of_new),
     "softmax": Pair(F.softmax_forward, F.softmax_backward, "output"),
     "tanh": Pair(F.tanh_forward, F.tanh_backward, "output"),
     "affine": Pair(F.affine_forward, F.affine_backward, ""),

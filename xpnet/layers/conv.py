@@ -79,7 +79,7 @@ class Convolution(Layer):
         y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None)
         activation_ctx = None
         if self._activation is not None:
-            y, activation_ctx = self._activation[0](y)
+            y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
         return from_nchw(y, self.data_format), (ctx, activation_ctx)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:

@@ -93,7 +93,7 @@ class Dense(Layer):
         y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None)
         activation_ctx = None
         if self._activation is not None:
-            y, activation_ctx = self._activation[0](y)
+            y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
         return y, (ctx, activation_ctx)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:

@@ -33,8 +33,8 @@ def logistic(xp: Any, x: Array) -> Array:
 
 
 @register("agnostic", "relu_forward")
-def relu_forward(x: Array) -> Array:
-    """max(x, 0)."""
+def relu_forward(x: Array, overwrite: bool) -> Array:
+    """max(x, 0); with `overwrite`, a library may put it where x is."""
     xp = array_namespace(x)
     return elementwise(xp, lambda a: xp.maximum(a, 0.0), x)
 
@@ -48,8 +48,8 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 @register("agnostic", "sigmoid_forward")
-def sigmoid_forward(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
+def sigmoid_forward(x: Array, overwrite: bool) -> Array:
+    """1 / (1 + exp(-x)); with `overwrite`, a library may put it where x is."""
     xp = array_namespace(x)
     return elementwise(xp, lambda a: logistic(xp, a), x)
 

@@ -17,9 +17,9 @@ _tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 @register("torch", "relu_forward")
-def relu_forward(x: Array) -> Array:
-    """max(x, 0)."""
-    return torch.relu(x)
+def relu_forward(x: Array, overwrite: bool) -> Array:
+    """max(x, 0); with `overwrite`, where x is: half the time, mostly that of fresh memory."""
+    return torch.relu_(x) if overwrite else torch.relu(x)
 
 
 @register("torch", "relu_backward")
@@ -29,9 +29,9 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 @register("torch", "sigmoid_forward")
-def sigmoid_forward(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
-    return torch.sigmoid(x)
+def sigmoid_forward(x: Array, overwrite: bool) -> Array:
+    """1 / (1 + exp(-x)); with `overwrite`, where x is."""
+    return torch.sigmoid_(x) if overwrite else torch.sigmoid(x)
 
 
 @register("torch", "sigmoid_backward")

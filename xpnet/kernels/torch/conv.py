@@ -53,12 +53,22 @@ def _unpad(dx: Array, window: Window) -> Array:
     return dx if margins is None else torch.constant_pad_nd(dx, [-n for n in margins])
 
 
+def _beside(image: Array, W: Array) -> Array:
+    """Return the weights in the memory order of the image; torch (oneDNN) else chose worse for 16 channels.
+
+    16->16 channels, 3x3, 32x32, batch 64 took 5.2 ms so, and 8.0 ms with images alone in channels_last.
+    """
+    return W if image.is_contiguous() else W.contiguous(memory_format=torch.channels_last)
+
+
 @register("torch", "depthwise_conv2d_forward")
 @register("torch", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
     image, padding = _pad(x, window)
-    return torch.convolution(image, W, b, window.stride, padding, window.dilation, False, [0, 0], groups)
+    return torch.convolution(
+        image, _beside(image, W), b, window.stride, padding, window.dilation, False, [0, 0], groups
+    )
 
 
 @register("torch", "depthwise_conv2d_backward")
@@ -68,8 +78,9 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     image, padding = _pad(x, window)
+    dy, W = images(dy), _beside(image, W)
     settings: Any = [window.stride, padding, window.dilation, False, [0, 0], groups, [need_dx, True, need_db]]
-    dx, dW, db = _convolution_backward(images(dy), image, W, [W.shape[0]] if need_db else None, *settings)
+    dx, dW, db = _convolution_backward(dy, image, W, [W.shape[0]] if need_db else None, *settings)
     return _unpad(dx, window) if need_dx else None, dW, db
 
 
@@ -81,5 +92,6 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
         padding, rest = [window.padding[0][0], window.padding[1][0]], _rest(window)
     else:
         padding, rest = [0, 0], [0, 0]
-    dx = torch.convolution(images(dy), W, None, window.stride, padding, window.dilation, True, rest, groups)
+    dy = images(dy)
+    dx = torch.convolution(dy, _beside(dy, W), None, window.stride, padding, window.dilation, True, rest, groups)
     return _unpad(dx, window)
