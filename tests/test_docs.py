@@ -151,7 +151,7 @@ def test_a_script_takes_what_the_pages_give_it(script: str, monkeypatch: pytest.
 
 
 def test_every_script_has_its_line_and_every_file_that_is_named_exists() -> None:
-    scripts = {path.name for path in (ROOT / "scripts").glob("[!_]*.py")}
+    scripts = {path.name for path in (ROOT / "scripts").glob("[!_]*.*")} - {"README.md"}
     assert {name for name in scripts if f"[{name}]({name})" not in PAGES["scripts/README.md"]} == set()
     for page, text in PAGES.items():
         for name in re.findall(r"`((?:scripts|xpnet|docs|tests|benchmarks)/[\w./-]+)`", text):
