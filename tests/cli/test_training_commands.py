@@ -127,6 +127,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--data", "digits:size=3", "--out", "new"], "size"),
         (["train", "--model", "alexnet", "--data", "digits", "--out", "new"], 'layer "'),
         (["train", "--data", "digits", "--augment", "spin", "--out", "new"], "no augmentation 'spin'"),
+        (["train", *TINY, "--augment", "normalize:0.5:0.5"], "normalize would leave the test images as they are"),
         (["train", "--early-stopping", "2"], "early_stopping needs validation"),
         (["evaluate"], "no run below runs/ here; train one"),
         (["evaluate", "--run", "nowhere"], "nowhere: no such file"),

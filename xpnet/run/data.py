@@ -83,6 +83,8 @@ def training_loader(settings: Settings, dataset: Dataset) -> Loader:
     change = None
     if settings.augment is not None:
         change = augment.parse(settings.augment, classes=len(dataset.classes))
+        if any(isinstance(part, augment.Normalize) for part in change.augmentations):
+            raise ValueError("settings: normalize would leave the test images as they are; pixels sets their range")
     return Loader(
         *dataset.train,
         batch_size=settings.batch_size,
