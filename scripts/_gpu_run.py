@@ -109,13 +109,15 @@ def run(step: str, tests: list[str], usable: bool) -> dict[str, Any]:
     if missing := absent(NEEDS[step]):
         return {"status": "missing", "reason": f"not installed: {', '.join(missing)}"}
     # a test that asks for no backend means NumPy's arrays; benchmark and training name theirs
-    backends = {"XPNET_TEST_BACKENDS": "numpy,cupy" if usable else "numpy", "XPNET_BACKEND": "numpy"}
+    variables = {"XPNET_TEST_BACKENDS": "numpy,cupy" if usable else "numpy", "XPNET_BACKEND": "numpy"}
+    # this checkout, installed or not
+    variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         command = COMMANDS[step](place, tests)
         start = time.monotonic()
         try:
-            code = subprocess.run(command, cwd=ROOT, env=os.environ | backends, timeout=LIMITS[step], check=False)
+            code = subprocess.run(command, cwd=ROOT, env=os.environ | variables, timeout=LIMITS[step], check=False)
         except subprocess.TimeoutExpired:
             return {"status": "failed", "reason": f"still running after {LIMITS[step]} s"}
         found: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1)}
