@@ -14,7 +14,7 @@ import pytest
 from xpnet import backend
 from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables, worker
 from xpnet.bench.run import measure_apart
-from xpnet.bench.subjects import make_batch
+from xpnet.bench.subjects import make_batch, step_subject
 from xpnet.bench.textbook import Textbook
 from xpnet.bench.timing import summarize
 from xpnet.layers import Dropout, LayerNorm, Sequential
@@ -142,6 +142,16 @@ def test_a_tiny_run_of_the_script(tmp_path):
     assert relu["times"]["xpnet"]["fastest"] <= relu["times"]["xpnet"]["median"]
     assert "| lenet-64 |" in done.stdout
     assert ("torch NCHW" in times) == ("torch" in result["about"]["versions"])
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_the_selected_backend_is_what_is_measured(library):
+    pytest.importorskip(library)
+    with backend.using(library):
+        loss = step_subject("xpnet", WORKLOADS["lenet-64"]._replace(batch=2), "train")()
+        scores = step_subject("xpnet", WORKLOADS["lenet-64"]._replace(batch=2), "inference")()
+    assert type(scores).__module__.partition(".")[0] == library
+    assert backend.array_namespace(loss) is backend.array_namespace(scores)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of memory is read from /proc")

@@ -115,6 +115,8 @@ def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     namespace(library)
     if name.endswith("_update"):
         pytest.skip("compared by its arguments alone")
+    if name == "image_order":
+        pytest.skip("a preference: nothing to compare")
     called = []
     kernel = table._TABLE[library, name]
     monkeypatch.setitem(table._TABLE, (library, name), lambda *a, **k: (called.append(1), kernel(*a, **k))[1])

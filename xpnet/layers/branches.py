@@ -7,6 +7,8 @@ from typing import Any
 
 from xpnet.backend import Array, array_namespace
 from xpnet.errors import ArgumentError, OperationError, ShapeError
+from xpnet.kernels import find
+from xpnet.kernels.layout import inverse
 from xpnet.layers.activation import Identity
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.containers import backward_child, drop_all, forward_child, indented, named_children
@@ -220,10 +222,12 @@ class Parallel(Branches):
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         xp, ndim = array_namespace(*outputs), len(outputs[0].shape)
         axis = self._axis(ndim)
-        # joined on the batch-innermost view, so that the result lies that way too
-        inner = [xp.permute_dims(y, (*range(1, ndim), 0)) for y in outputs]
-        joined = xp.concat(inner, axis=axis - 1)
-        return xp.permute_dims(joined, (ndim - 1, *range(ndim - 1))), [y.shape[axis] for y in outputs]
+        order = (*range(1, ndim), 0)
+        if ndim == 4 and self.data_format == "NCHW":
+            order = find("image_order", xp)()
+        # joined on a view in the order that the library's kernels like, so that the result lies that way
+        joined = xp.concat([xp.permute_dims(y, order) for y in outputs], axis=order.index(axis))
+        return xp.permute_dims(joined, inverse(order)), [y.shape[axis] for y in outputs]
 
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         axis = self._axis(len(dy.shape))

@@ -1,0 +1,162 @@
+"""Torch's own operations against the standard-only kernels: random windows, ties, memory orders, float types."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import backend
+from xpnet import functional as F
+from xpnet.errors import OperationError
+from xpnet.kernels import table
+from xpnet.kernels.geometry import make_transposed_window, make_window
+from xpnet.testing import assert_close
+
+torch = pytest.importorskip("torch")
+table.load("torch")
+ORDERS = [(0, 1, 2, 3), (0, 2, 3, 1), (1, 2, 3, 0), (3, 1, 0, 2)]
+
+
+def kernels(name):
+    return table._TABLE["torch", name], table._TABLE["agnostic", name]
+
+
+def lying(a, order, dtype=torch.float64):
+    """Return an array as a tensor whose axes lie in memory in an order."""
+    inverse = [order.index(axis) for axis in range(4)]
+    return torch.tensor(np.ascontiguousarray(a.transpose(order)), dtype=dtype).permute(inverse)
+
+
+def random_order(rng):
+    return ORDERS[rng.integers(len(ORDERS))]
+
+
+def random_window(rng, maker, **options):
+    """Draw settings until they fit."""
+    while True:
+        size, kernel = rng.integers(1, 9, 2), rng.integers(1, 4, 2)
+        stride, dilation, padding = rng.integers(1, 4, 2), rng.integers(1, 3, 2), rng.integers(0, 3, (2, 2))
+        if rng.random() < 0.5:
+            padding[:, 1] = padding[:, 0]
+        given = [tuple(int(n) for n in a) for a in (size, kernel, stride)]
+        pads = tuple(tuple(int(n) for n in p) for p in padding)
+        try:
+            return maker("test", *given, pads, dilation=tuple(int(n) for n in dilation), **options)
+        except OperationError:
+            continue
+
+
+@pytest.mark.parametrize("trial", range(40))
+def test_convolution(trial, rng):
+    if trial % 2:
+        window = random_window(rng, make_window)
+    else:
+        window = random_window(rng, make_transposed_window, output_padding=int(rng.integers(0, 3)))
+    groups, channels, filters = (int(n) for n in rng.integers(1, 4, 3))
+    N = int(rng.integers(1, 4))
+    x = lying(rng.standard_normal((N, groups * channels, *window.input)), random_order(rng))
+    W = lying(rng.standard_normal((groups * filters, channels, *window.kernel)), random_order(rng))
+    dy = lying(rng.standard_normal((N, groups * filters, *window.output)), random_order(rng))
+    b = torch.tensor(rng.standard_normal(groups * filters))
+    need_dx, need_db = rng.random(2) < 0.7
+    got, expected = [], []
+    for results, which in ((got, 0), (expected, 1)):
+        forward, backward, gradient = (kernels(f"conv2d_{n}")[which] for n in ("forward", "backward", "input_gradient"))
+        results += [forward(x, W, b, window, groups), forward(x, W, None, window, groups)]
+        results += [*backward(dy, x, W, window, groups, need_dx, need_db), gradient(dy, W, window, groups)]
+    for a, e in zip(got, expected, strict=True):
+        assert (a is None) == (e is None)
+        if a is not None:
+            assert_close(a, backend.to_numpy(e), terms=300)
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+@pytest.mark.parametrize("trial", range(40))
+def test_pooling_with_ties(trial, mode, rng):
+    """Few different values, so that most windows have several maxima, minus infinity among them."""
+    window = random_window(rng, make_window, ceil_mode=trial % 2 == 0)
+    while mode == "max" and 0 in window.tap_counts(0) + window.tap_counts(1):
+        window = random_window(rng, make_window, ceil_mode=trial % 2 == 0)  # refused before it gets to a kernel
+    include = bool(trial % 4 < 2) or 0 in window.tap_counts(0) + window.tap_counts(1)
+    values = rng.integers(0, 3, (2, 3, *window.input)).astype(float)
+    if mode == "max":
+        values[values == 0.0] = -np.inf
+    x = lying(values, random_order(rng))
+    dy = lying(rng.standard_normal((2, 3, *window.output)), random_order(rng))
+    (forward, own_forward), (backward, own_backward) = kernels("pool2d_forward"), kernels("pool2d_backward")
+    y, places = forward(x, window, mode, include)
+    expected, nothing = own_forward(x, window, mode, include)
+    assert nothing is None
+    assert_close(y, backend.to_numpy(expected), terms=9)
+    kept = x if mode == "max" else None
+    dx = backward(dy, kept, y, places, window, mode, include)
+    assert_close(dx, backend.to_numpy(own_backward(dy, kept, expected, None, window, mode, include)), terms=9)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_batch_norm(order, train, offset, rng):
+    x = lying(rng.standard_normal((4, 3, 5, 6)) + offset, order)
+    dy = lying(rng.standard_normal((4, 3, 5, 6)), random_order(rng))
+    gamma, beta = torch.tensor(rng.standard_normal((2, 3)))
+    mean, var = (None, None) if train else (torch.tensor(rng.random(3)) + offset, torch.tensor(rng.random(3)) + 0.5)
+    results = []
+    for which in (0, 1):
+        forward, backward = kernels("batch_norm_forward")[which], kernels("batch_norm_backward")[which]
+        y, m, v, inv_std = forward(x, gamma, beta, mean, var, 1e-5)
+        results.append([y, m, v, inv_std, *backward(dy, x, gamma, m, inv_std, train)])
+    for a, e in zip(*results, strict=True):
+        assert_close(a, backend.to_numpy(e), terms=120)
+
+
+def test_memory_order_is_kept_from_layer_to_layer(rng):
+    """What arrives batch-innermost is channels_last after the first convolution, and stays so, forward and backward."""
+    last = torch.channels_last
+    x = lying(rng.standard_normal((4, 3, 8, 8)), (1, 2, 3, 0), torch.float32)
+    W = torch.tensor(rng.standard_normal((6, 3, 3, 3)), dtype=torch.float32)
+    one, zero = torch.ones(6), torch.zeros(6)
+    y, conv = F.conv2d_forward(x, W, padding=1)
+    normed, norm, _, _ = F.batch_norm_forward(y, one, zero, zero, one, train=True)
+    active, relu = F.relu_forward(normed)
+    pooled, pool = F.pool2d_forward(active, 2)
+    assert all(a.is_contiguous(memory_format=last) for a in (y, normed, active, pooled))
+    dy = torch.tensor(rng.standard_normal((4, 6 * 4 * 4)), dtype=torch.float32).reshape(4, 6, 4, 4)
+    d_active = F.pool2d_backward(dy, pool)
+    d_normed = F.relu_backward(d_active, relu)
+    d_y = F.batch_norm_backward(d_normed, norm)[0]
+    dx = F.conv2d_backward(d_y, conv)[0]
+    assert all(a.is_contiguous(memory_format=last) for a in (d_active, d_normed, d_y, dx))
+    assert not any(a.requires_grad for a in (y, normed, active, pooled, dx))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types(dtype, rng):
+    """The result is that of float32, rounded."""
+    window = make_window("test", (6, 5), (3, 3), 2, 1)
+    arrays = [rng.standard_normal(s) for s in ((2, 3, 6, 5), (4, 3, 3, 3), (2, 4, *window.output))]
+    narrow = [lying(a, (0, 2, 3, 1), dtype) for a in arrays]
+    x, W, dy = narrow
+    got = [table._TABLE["torch", "conv2d_forward"](x, W, None, window, 1),
+           *table._TABLE["torch", "conv2d_backward"](dy, x, W, window, 1, True, True)]  # fmt: skip
+    x, W, dy = (a.to(torch.float32) for a in narrow)
+    expected = [table._TABLE["agnostic", "conv2d_forward"](x, W, None, window, 1),
+                *table._TABLE["agnostic", "conv2d_backward"](dy, x, W, window, 1, True, True)]  # fmt: skip
+    for a, e in zip(got, expected, strict=True):
+        assert a.dtype == dtype
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(a.to(torch.float32), e, rtol=4 * eps, atol=4 * eps * float(e.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid"])
+def test_only_layers_that_have_made_an_array_let_it_be_overwritten(name, rng):
+    from xpnet.layers import Activation, Dense
+
+    x = torch.tensor(rng.standard_normal((3, 4)), dtype=torch.float32)
+    given = x.clone()
+    Activation(name)(x)
+    layer = Dense(5, activation=name)
+    y = layer(x)
+    assert torch.equal(x, given)
+    plain = x @ layer.W.data + layer.b.data
+    torch.testing.assert_close(y, getattr(torch, name)(plain))
