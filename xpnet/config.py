@@ -33,6 +33,10 @@ def parse_bytes(text: str | int) -> int:
     raise ValueError(f"expected a size such as '4MB' or 4194304, got {text!r}")
 
 
+def _parse_kept(text: str | int) -> int:
+    return 0 if str(text).strip() == "0" else parse_bytes(text)
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def parse(text: Any) -> str:
         if text not in words:
@@ -54,6 +58,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
     "deterministic": ("0", _parse_switch),
+    "keep_memory": ("512MB", _parse_kept),
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
 }
@@ -89,8 +94,8 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``, ``kernels="agnostic"``,
-        ``nan_guard=True``.
+        ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``, ``keep_memory="1GB"``,
+        ``kernels="agnostic"``, ``nan_guard=True``.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from xpnet.kernels.agnostic import (
     norm,
     optim,
     pool,
+    relu,
     special,
     winograd,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "norm",
     "optim",
     "pool",
+    "relu",
     "special",
     "winograd",
 ]

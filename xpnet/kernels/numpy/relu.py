@@ -1,0 +1,45 @@
+"""Relu for NumPy: written over what has just been made, and its gradient some channels at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backend import Array, wide_dtype
+from xpnet.kernels.agnostic import activation
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy.pool import channel_blocks
+from xpnet.kernels.table import register
+
+__all__ = ["relu_backward", "relu_bias_backward", "relu_forward"]
+
+
+@register("numpy", "relu_forward")
+def relu_forward(x: Array, overwrite: bool) -> Array:
+    """max(x, 0); with `overwrite`, where x is."""
+    return np.maximum(x, 0.0, out=x) if overwrite and x.ndim else activation.relu_forward(x, False)
+
+
+@register("numpy", "relu_backward")
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Return dy where y > 0, else 0."""
+    return relu_bias_backward(dy, y, False)[0]
+
+
+@register("numpy", "relu_bias_backward")
+def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+    if dy.ndim != 4 or dy.dtype.char not in "fd" or not dy.size:
+        dx = activation.relu_backward(dy, y)
+        axes = (0, *range(2, dy.ndim))
+        return dx, dx.sum(axis=axes, dtype=wide_dtype(np, dx.dtype)).astype(dx.dtype) if need_db else None
+    given, top = batch_innermost(np, dy), batch_innermost(np, y)
+    dx = np.empty_like(given)
+    db = np.empty(len(given), dtype=dy.dtype) if need_db else None
+    ones = np.ones(given[0].size, dtype=dy.dtype)
+    for part in channel_blocks(given):
+        block = dx[part]
+        np.greater(top[part], 0.0, out=block)
+        block *= given[part]
+        if db is not None:
+            np.matmul(block.reshape(len(block), -1), ones, out=db[part])  # while it is in cache
+    return batch_first(np, dx), db
