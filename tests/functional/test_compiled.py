@@ -16,7 +16,7 @@ import pytest
 
 from tests.reference import naive_conv2d
 from xpnet import config
-from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.functional import batch_norm_forward, conv2d_backward, conv2d_forward, pool2d_backward, pool2d_forward
 from xpnet.kernels import find
 from xpnet.kernels.compiled import conv, loader, team
 from xpnet.testing import assert_close
@@ -88,6 +88,42 @@ def test_what_is_not_finite_stays_where_it_belongs(N, rng):
 
 @needs_numba
 @pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("N", [1, 16, 37])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)], ids=str)
+def test_maximum_pooling_of_numbers_that_are_none_and_of_ties(size, N, rng):
+    """Of equal pixels the first has the gradient; where there is a NaN none has."""
+    x = np.moveaxis(rng.integers(0, 3, (2, *size, N)).astype(np.float32), -1, 0)
+    x[rng.random(x.shape) < 0.1], x[rng.random(x.shape) < 0.1] = np.nan, -np.inf
+    dy = rng.standard_normal((N, 2, size[0] // 2, size[1] // 2)).astype(np.float32)
+    y, ctx = pool2d_forward(x, 2)
+    dx = pool2d_backward(dy, ctx)
+    expected_y, expected_dx = np.empty_like(y), np.zeros_like(x)
+    for n, c, h, w in np.ndindex(y.shape):
+        window = x[n, c, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2]
+        expected_y[n, c, h, w] = window.max()
+        if not np.isnan(window).any():
+            i, j = np.unravel_index(window.argmax(), (2, 2))
+            expected_dx[n, c, 2 * h + i, 2 * w + j] = dy[n, c, h, w]
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(dx, expected_dx)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+def test_batch_norm_of_numbers_far_from_zero(rng):
+    """The spread is a ten-thousandth of the mean: what rounding leaves in the mean must not tell."""
+    wide = 1e4 + rng.standard_normal((20, 3, 9, 7))
+    x = wide.astype(np.float32)
+    y, _, mean, var = batch_norm_forward(x, None, None, *np.ones((2, 3), np.float32), train=True, momentum=1.0)
+    exact = x.astype(np.float64)
+    axes = (0, 2, 3)
+    np.testing.assert_allclose(var, exact.var(axes, ddof=1), rtol=1e-4)
+    centred = exact - exact.mean(axes, keepdims=True)
+    np.testing.assert_allclose(y, centred / np.sqrt(exact.var(axes, keepdims=True) + 1e-5), atol=2e-4)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
 def test_arguments_may_be_read_only_and_stay_as_they_are(rng):
     x, W = rng.standard_normal((4, 3, 6, 6)), rng.standard_normal((5, 3, 3, 3))
     b = rng.standard_normal(5)
@@ -140,11 +176,11 @@ def test_what_fails_to_compile_is_said_and_done_by_the_others(monkeypatch, caplo
         raise RuntimeError("no such processor")
 
     monkeypatch.setattr(loader, "_try", loader._try.__wrapped__)
-    monkeypatch.setattr(loader.module("_conv_loops"), "KERNELS", (broken,))
+    monkeypatch.setattr(loader.module("_conv_loops"), "convolve", broken)
     x, W = rng.standard_normal((64, 4, 12, 12)), rng.standard_normal((8, 4, 3, 3))
     with caplog.at_level(logging.WARNING, logger="xpnet"):
         y = conv2d_forward(x, W)[0]
-    assert "kernels compiled by Numba are not used: RuntimeError: no such processor" in caplog.text
+    assert "convolve compiled by Numba is not used: RuntimeError: no such processor" in caplog.text
     with config.using(compiled="off"):
         np.testing.assert_array_equal(y, conv2d_forward(x, W)[0])
 

@@ -65,10 +65,13 @@ def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
     if config.get("kernels") == "auto":
         library = xp.__name__.rpartition(".")[2]
-        compiled = library == "numpy" and config.get("compiled") == "auto" and _has_numba()
-        for place in ("compiled", library) if compiled else (library,):
-            load(place)
-            own = _TABLE.get((place, name))
+        load(library)
+        if library == "numpy" and config.get("compiled") == "auto" and _has_numba():
+            load("compiled")
+            own = _TABLE.get(("compiled", name))
             if own is not None:
                 return own
+        own = _TABLE.get((library, name))
+        if own is not None:
+            return own
     return _TABLE["agnostic", name]

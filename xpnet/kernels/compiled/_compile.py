@@ -15,8 +15,9 @@ from numba import types
 
 _lock = threading.Lock()
 
-# division as in C: the divisors are never zero, and checks for it double the code
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# Division as in C: the divisors are never zero, and checks for it double the code. Sums may be added up in another
+# order and products fused with them, which vectors need; NaN and infinity stay what they are.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
 
 inline = numba.njit(**OPTIONS)
 

@@ -10,7 +10,8 @@ from typing import Any
 from numba import types
 
 from xpnet.kernels.compiled._compile import Kernel, inline
-from xpnet.kernels.compiled._tiles import FILTERS, TAPS, VECTOR, clear, convolution_tile, copy, gradient_tile
+from xpnet.kernels.compiled._tiles import FILTERS, TAPS, convolution_tile, gradient_tile
+from xpnet.kernels.compiled._vectors import VECTOR, clear, copy
 
 _T8, _T6, _T4, _T2, _T1 = (convolution_tile(n) for n in (8, 6, 4, 2, 1))
 _G8, _G6, _G4 = (gradient_tile(n) for n in (8, 6, 4))
@@ -151,4 +152,3 @@ _ints, _geometry, _block = types.int64[::1], types.UniTuple(types.int64, 15), ty
 
 convolve = Kernel(_convolve, lambda T: (T, T, T, T, _ints, T, _ints, types.boolean, _geometry, _block))
 weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, _ints, types.int64, _geometry, _block))
-KERNELS = (convolve, weight_gradient)

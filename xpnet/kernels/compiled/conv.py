@@ -18,6 +18,7 @@ from xpnet import config
 from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.compiled import loader
+from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.compiled.team import run_all, threads_allowed
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
@@ -59,7 +60,7 @@ def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsi
     C, H, W_, N = shape
     (OH, OW), (KH, KW), (step, stride), (down, across) = window.output, window.kernel, window.stride, window.dilation
     slots, reach = down * (KH - 1) + 1, across * (KW - 1)
-    tile = 2 * loader.module("_tiles").VECTOR // itemsize
+    tile = 2 * loader.module("_vectors").VECTOR // itemsize
     place = slots * C * itemsize  # bytes of one column of one image
     columns = (room // (place * N) - reach - 1) // stride + 1
     images = N
@@ -76,18 +77,13 @@ def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsi
     return _Plan(geometry, images, columns, row, slots)
 
 
-def _plan_for(x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
+def _plan_for(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
     """Return the plan for what the loops were measured to win at, else None."""
     work = filters * x.shape[0] * math.prod(window.kernel) * math.prod(window.output) * x.shape[3]
-    if groups != 1 or work < loader.SMALL or not loader.usable("_conv_loops", x.dtype):
+    if groups != 1 or work < loader.SMALL or not loader.usable("_conv_loops", kernel, x.dtype):
         return None
     room = min(CACHE, config.get("conv_workspace"))
     return _plan(x.shape, filters, window, x.itemsize, room)
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    """Return a contiguous array as one axis, writeable: Numba compiles for read-only ones anew."""
-    return x.reshape(-1) if x.flags.writeable else x.reshape(-1).copy()
 
 
 @functools.cache
@@ -114,14 +110,14 @@ def _parts(plan: _Plan, taps: int, most: int) -> int:
 
 def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> np.ndarray:
     """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (F, OH, OW, N)."""
-    loops, tiles, (F, C) = loader.module("_conv_loops"), loader.module("_tiles"), W.shape[:2]
+    tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), W.shape[:2]
     _, _, _, N, _, OH, OW, *_ = plan.geometry
     y = np.empty((F, OH, OW, N), dtype=x.dtype)
     sizes = _tile_sizes(F)
     weights, taps = _in_tiles(W, sizes), math.prod(W.shape[1:])
-    bias = np.zeros(F, x.dtype) if b is None else _flat(np.ascontiguousarray(b))
-    ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * tiles.VECTOR // x.itemsize
-    kernel, given, made = loops.convolve(x.dtype), _flat(x), y.reshape(-1)
+    bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
+    ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * vectors.VECTOR // x.itemsize
+    kernel, given, made = loader.kernel("_conv_loops", "convolve", x.dtype), flat(x), y.reshape(-1)
 
     def call(block: tuple[int, ...]) -> Callable[[], None]:
         def work() -> None:
@@ -139,7 +135,7 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
-    plan = _plan_for(inner, W.shape[0], window, groups)
+    plan = _plan_for("convolve", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, W, b, plan))
@@ -151,7 +147,7 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
-    plan = _plan_for(inner, W.shape[0], window, groups)
+    plan = _plan_for("weight_gradient", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
     F = W.shape[0]
@@ -163,15 +159,15 @@ def conv2d_backward(
 
 def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...]) -> np.ndarray:
     """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
-    loops, tiles, (F, C) = loader.module("_conv_loops"), loader.module("_tiles"), shape[:2]
+    tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), shape[:2]
     K = math.prod(shape[1:])
     size = min(tiles.GRADIENT_FILTERS, key=lambda n: (-(-F // n) * n, -n))
     filters, taps = -(-F // size) * size, -(-K // tiles.TAPS) * tiles.TAPS
-    lanes = tiles.VECTOR // x.itemsize
+    lanes = vectors.VECTOR // x.itemsize
     step = -(-plan.columns * plan.images // lanes) * lanes
     step += lanes if step * x.itemsize % PAGE == 0 else 0
     ring_size = plan.slots * C * plan.row + lanes
-    kernel, given, gradient = loops.weight_gradient(x.dtype), _flat(x), _flat(dy)
+    kernel, given, gradient = loader.kernel("_conv_loops", "weight_gradient", x.dtype), flat(x), flat(dy)
     blocks = list(plan.blocks(_parts(plan, K, PARTS)))
     sums = np.zeros((len(blocks), filters * taps), dtype=x.dtype)
 
@@ -192,7 +188,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
     inner, mirrored = batch_innermost(np, dy), mirrored_window(window)
-    plan = None if mirrored is None else _plan_for(inner, W.shape[1], mirrored, groups)
+    plan = None if mirrored is None else _plan_for("convolve", inner, W.shape[1], mirrored, groups)
     if plan is None:
         return conv.conv2d_input_gradient(dy, W, window, groups)
     flipped = np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SMALL", "module", "usable"]
+__all__ = ["SMALL", "flat", "kernel", "module", "usable"]
 
 SMALL = 200_000  # operations below which nothing is compiled, nor gained
 
@@ -21,17 +22,26 @@ def module(name: str) -> Any:
     return importlib.import_module(f"xpnet.kernels.compiled.{name}")
 
 
-def usable(name: str, dtype: np.dtype) -> bool:
-    """Tell whether the kernels of a module are there for a type, compiling them if it is the first time."""
-    return dtype.char in "fd" and _try(name, dtype.char)
+def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
+    """Return the machine code of a kernel that is `usable`."""
+    return getattr(module(name), kernel)(dtype)
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    """Return a contiguous array as one axis, writeable: for read-only ones Numba would compile anew."""
+    return x.reshape(-1) if x.flags.writeable else x.reshape(-1).copy()
+
+
+def usable(name: str, kernel: str, dtype: np.dtype) -> bool:
+    """Tell whether a kernel of a module is there for a type, compiling it if it is the first time."""
+    return dtype.char in "fd" and _try(name, kernel, dtype.char)
 
 
 @functools.cache
-def _try(name: str, char: str) -> bool:
+def _try(name: str, kernel: str, char: str) -> bool:
     try:
-        for kernel in module(name).KERNELS:
-            kernel(np.dtype(char))
+        getattr(module(name), kernel)(np.dtype(char))
     except Exception as error:  # a NumPy that Numba does not know yet, for one: no reason to stop
-        logger.warning("kernels compiled by Numba are not used: %s: %s", type(error).__name__, error)
+        logger.warning("%s compiled by Numba is not used: %s: %s", kernel, type(error).__name__, error)
         return False
     return True

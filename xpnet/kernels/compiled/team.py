@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 
-__all__ = ["run_all", "threads_allowed"]
+__all__ = ["run_all", "run_ranges", "threads_allowed"]
 
 VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+PART = 1 << 17  # elements in memory for which it is worth to wake another thread
 
 _lock = threading.Lock()
 _work: queue.SimpleQueue = queue.SimpleQueue()
@@ -46,6 +49,16 @@ def run_all(calls: Sequence[Callable[[], None]]) -> None:
     for error in failed:
         if error is not None:
             raise error
+
+
+def run_ranges(kernel: Callable[..., None], arguments: tuple, count: int, elements: int, rest: tuple = ()) -> None:
+    """Call ``kernel(*arguments, begin, end, *rest)`` for 0 to `count` in as many parts as are worth a thread.
+
+    `elements` are what all of them together go through.
+    """
+    parts = max(1, min(threads_allowed(), count, elements // PART))
+    bounds = [count * i // parts for i in range(parts + 1)]
+    run_all([functools.partial(kernel, *arguments, begin, end, *rest) for begin, end in itertools.pairwise(bounds)])
 
 
 def _drain(left: collections.deque) -> BaseException | None:

@@ -1,0 +1,144 @@
+"""Passes over memory, compiled: what NumPy does in one pass for each operation is done here in as few as can be."""
+
+import math
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from xpnet.kernels.compiled._compile import Kernel
+from xpnet.kernels.compiled._vectors import Vectors, clear, each
+
+
+def _larger(v: Vectors, a: Any, b: Any) -> Any:
+    """Return the larger of each pair, NaN where either is NaN."""
+    either = v.builder.select(v.builder.fcmp_unordered(">", b, a), b, a)
+    return v.builder.select(v.builder.fcmp_unordered("uno", a, a), a, either)
+
+
+@intrinsic
+def _maxima(typing: Any, y: Any, at: Any, x: Any, upper: Any, lower: Any, count: Any) -> Any:
+    """``y[at :]``, `count` of them: the largest of x from `upper`, `upper` + count, `lower` and `lower` + count on."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        def write(v: Vectors, place: Any) -> None:
+            starts = (given[3], builder.add(given[3], given[5]), given[4], builder.add(given[4], given[5]))
+            a, b, c, d = (v.load(v.at(x, given[2], builder.add(start, place))) for start in starts)
+            v.store(_larger(v, _larger(v, a, b), _larger(v, c, d)), v.at(y, given[0], builder.add(given[1], place)))
+
+        each(context, builder, y, given[5], write)
+        return context.get_dummy_value()
+
+    return types.void(y, at, x, upper, lower, count), emit
+
+
+@intrinsic
+def _slopes(typing: Any, dx: Any, x: Any, upper: Any, lower: Any, dy: Any, y: Any, at: Any, count: Any) -> Any:
+    """Of four pixels of dx, placed as in `_maxima`, the first whose x is y gets dy, the others dy * 0."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        def write(v: Vectors, place: Any) -> None:
+            slope, top = (v.load(v.at(kind, value, builder.add(given[6], place))) for kind, value in
+                          ((dy, given[4]), (y, given[5])))  # fmt: skip
+            nothing, found = builder.fmul(slope, v.zero), None  # NaN where dy is infinite, as elsewhere
+            for start in (given[2], builder.add(given[2], given[7]), given[3], builder.add(given[3], given[7])):
+                index = builder.add(start, place)
+                hit = builder.fcmp_ordered("==", v.load(v.at(x, given[1], index)), top)
+                first = hit if found is None else builder.and_(hit, builder.not_(found))
+                found = hit if found is None else builder.or_(found, hit)
+                v.store(builder.select(first, slope, nothing), v.at(dx, given[0], index))
+
+        each(context, builder, dx, given[7], write)
+        return context.get_dummy_value()
+
+    return types.void(dx, x, upper, lower, dy, y, at, count), emit
+
+
+def _max_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
+    """Write channels `begin` to `end` of y (C, OH, OW, N), the maxima of 2x2 pixels of x (C, H, W, N)."""
+    H, W, OH, OW, N = shape
+    for c in range(begin, end):
+        for oh in range(OH):
+            for ow in range(OW):
+                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
+                _maxima(y, ((c * OH + oh) * OW + ow) * N, x, upper, upper + W * N, N)
+
+
+def _max_pool_gradient(dx: Any, x: Any, dy: Any, y: Any, begin: int, end: int, shape: Any) -> None:
+    """Write channels of dx: the first pixel of a window equal to its maximum gets its gradient; zero elsewhere."""
+    H, W, OH, OW, N = shape
+    for c in range(begin, end):
+        for oh in range(OH):
+            for ow in range(OW):
+                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
+                _slopes(dx, x, upper, upper + W * N, dy, y, ((c * OH + oh) * OW + ow) * N, N)
+            for h in range(2 * oh, 2 * oh + 2):
+                clear(dx, ((c * H + h) * W + 2 * OW) * N, (W - 2 * OW) * N)
+        clear(dx, (c * H + 2 * OH) * W * N, (H - 2 * OH) * W * N)
+
+
+def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_std: Any, eps: Any, given: bool,
+                begin: int, end: int) -> None:  # fmt: skip
+    """Normalise rows `begin` to `end` of x (C, L) by their statistics, which are written unless they are `given`."""
+    L, number = x.size // mean.size, x.dtype.type
+    for c in range(begin, end):
+        row, out = x[c * L : (c + 1) * L], y[c * L : (c + 1) * L]
+        middle, rest = mean[c], number(0)
+        if not given:
+            total = square = number(0)
+            for i in range(L):
+                total += row[i]
+            middle, total = total / number(L), number(0)
+            for i in range(L):
+                centred = row[i] - middle
+                total += centred
+                square += centred * centred
+            rest = total / number(L)  # what rounding left in the mean of numbers far from 0
+            mean[c], var[c] = middle + rest, square / number(L) - rest * rest
+            if var[c] < number(0):
+                var[c] = number(0)
+        inv_std[c] = number(1) / math.sqrt(var[c] + eps)
+        scale, shift = inv_std[c] * gamma[c], beta[c]
+        for i in range(L):
+            out[i] = (row[i] - middle - rest) * scale + shift
+
+
+def _batch_norm_gradient(dy: Any, x: Any, dx: Any, gamma: Any, mean: Any, inv_std: Any, dgamma: Any, dbeta: Any,
+                         train: bool, begin: int, end: int) -> None:  # fmt: skip
+    """Write rows of dx (C, L) and of the sums dgamma and dbeta; with `train` the statistics pass gradient too."""
+    L, number = x.size // mean.size, x.dtype.type
+    for c in range(begin, end):
+        row, slope, out = x[c * L : (c + 1) * L], dy[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
+        middle, scale = mean[c], inv_std[c] * gamma[c]
+        total = product = number(0)
+        for i in range(L):
+            total += slope[i]
+            product += slope[i] * (row[i] - middle)
+        dbeta[c], dgamma[c] = total, product * inv_std[c]
+        if train:
+            common, tilt = total / number(L), dgamma[c] * inv_std[c] / number(L)
+            for i in range(L):
+                out[i] = (slope[i] - common - (row[i] - middle) * tilt) * scale
+        else:
+            for i in range(L):
+                out[i] = slope[i] * scale
+
+
+def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps: Any, root: Any, begin: int,
+          end: int) -> None:  # fmt: skip
+    """Adam's step for the elements `begin` to `end`, with the corrections of the means in `rate` and `root`."""
+    number = w.dtype.type
+    wp, gp, mp, vp = w[begin:end], g[begin:end], m[begin:end], v[begin:end]
+    for i in range(end - begin):
+        mp[i] = mp[i] * beta1 + gp[i] * (number(1) - beta1)
+        vp[i] = vp[i] * beta2 + gp[i] * gp[i] * (number(1) - beta2)
+        wp[i] -= mp[i] * rate / (math.sqrt(vp[i]) * root + eps)
+
+
+_int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
+
+max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
+max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
+batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _int, _int))
+batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, _bool, _int, _int))
+adam = Kernel(_adam, lambda T: (T, T, T, T, T.dtype, T.dtype, T.dtype, T.dtype, T.dtype, _int, _int))

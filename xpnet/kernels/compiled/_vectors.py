@@ -1,0 +1,116 @@
+"""Vectors of the processor in functions compiled by Numba, and copying by the C library."""
+
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+FEATURES = llvmlite.binding.get_host_cpu_features()
+VECTOR = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16  # bytes
+
+i64 = ir.IntType(64)
+
+
+class Vectors:
+    """What the tiles emit, for the element type of a Numba array type, in vectors of so many elements."""
+
+    def __init__(self, context: Any, builder: Any, array: Any, lanes: int = 0) -> None:
+        self.context, self.builder = context, builder
+        self.element = context.get_value_type(array.dtype)
+        self.itemsize = array.dtype.bitwidth // 8
+        self.lanes = lanes or VECTOR // self.itemsize
+        self.type = ir.VectorType(self.element, self.lanes)
+        self.name = f"v{self.lanes}f{8 * self.itemsize}"
+        self.zero = ir.Constant(self.type, None)
+
+    def at(self, array: Any, value: Any, index: Any) -> Any:
+        """Return the address of an element of an array."""
+        data = self.context.make_array(array)(self.context, self.builder, value).data
+        return self.builder.gep(data, [index])
+
+    def pointer(self, address: Any, vectors: int = 0) -> Any:
+        """Return the address of the n-th vector after an address."""
+        moved = self.builder.gep(address, [ir.Constant(i64, vectors * self.lanes)])
+        return self.builder.bitcast(moved, self.type.as_pointer())
+
+    def load(self, address: Any, vectors: int = 0) -> Any:
+        return self.builder.load(self.pointer(address, vectors), align=self.itemsize)
+
+    def store(self, value: Any, address: Any, vectors: int = 0) -> None:
+        self.builder.store(value, self.pointer(address, vectors), align=self.itemsize)
+
+    def splat(self, scalar: Any) -> Any:
+        """Return a vector of one number."""
+        undefined, index = ir.Constant(self.type, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        first = self.builder.insert_element(undefined, scalar, index)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def below(self, count: Any) -> Any:
+        """Return a mask of the first `count` elements of a vector."""
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        undefined, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(kind, None)
+        count = self.builder.trunc(count, ir.IntType(32))
+        counts = self.builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
+        counts = self.builder.shuffle_vector(counts, undefined, zeros)
+        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), counts)
+
+    def multiply_add(self, a: Any, b: Any, sums: Any) -> None:
+        """sums += a * b, fused where the processor can."""
+        kind = ir.FunctionType(self.type, [self.type] * 3)
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.{self.name}")
+        self.builder.store(self.builder.call(function, [a, b, self.builder.load(sums)]), sums)
+
+    def total(self, sums: Any) -> Any:
+        """Return the sum of a vector's elements, added in pairs."""
+        kind = ir.FunctionType(self.element, [self.element, self.type])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.vector.reduce.fadd.{self.name}")
+        zero = ir.Constant(self.element, 0.0)
+        return self.builder.call(function, [zero, self.builder.load(sums)], fastmath=("reassoc",))
+
+    def sums(self, *shape: int) -> list[list[Any]]:
+        """Return accumulators, which LLVM keeps in registers, set to zero."""
+        made = [[cgutils.alloca_once(self.builder, self.type) for _ in range(shape[1])] for _ in range(shape[0])]
+        for row in made:
+            for one in row:
+                self.builder.store(self.zero, one)
+        return made
+
+
+@intrinsic
+def copy(typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    """``target[at : at + count] = source[start : start + count]``, by the C library."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        v = Vectors(context, builder, target)
+        cgutils.raw_memcpy(
+            builder, v.at(target, given[0], given[1]), v.at(source, given[2], given[3]), given[4], v.itemsize, align=1
+        )
+        return context.get_dummy_value()
+
+    return types.void(target, at, source, start, count), emit
+
+
+@intrinsic
+def clear(typing: Any, target: Any, at: Any, count: Any) -> Any:
+    """``target[at : at + count] = 0``, by the C library."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        v = Vectors(context, builder, target)
+        size = builder.mul(given[2], ir.Constant(i64, v.itemsize))
+        cgutils.memset(builder, v.at(target, given[0], given[1]), size, 0)
+        return context.get_dummy_value()
+
+    return types.void(target, at, count), emit
+
+
+def each(context: Any, builder: Any, array: Any, count: Any, emit: Any) -> None:
+    """Emit ``emit(vectors, place)`` for place 0, ... of `count` elements: by vectors, and what is left one by one."""
+    v, one = Vectors(context, builder, array), Vectors(context, builder, array, lanes=1)
+    whole = builder.mul(builder.sdiv(count, ir.Constant(i64, v.lanes)), ir.Constant(i64, v.lanes))
+    for vectors, begin, end in ((v, ir.Constant(i64, 0), whole), (one, whole, count)):
+        with cgutils.for_range_slice(builder, begin, end, ir.Constant(i64, vectors.lanes)) as (place, _):
+            emit(vectors, place)

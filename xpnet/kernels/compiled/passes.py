@@ -1,0 +1,114 @@
+"""Maximum pooling, batch normalisation and Adam by compiled loops: fewer passes over memory, on all cores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.kernels.agnostic.norm import channel_rows, from_rows
+from xpnet.kernels.compiled import loader
+from xpnet.kernels.compiled.loader import flat
+from xpnet.kernels.compiled.team import run_ranges
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy import norm, optim, pool
+from xpnet.kernels.table import register
+
+__all__ = ["adam_update", "batch_norm_backward", "batch_norm_forward", "pool2d_backward", "pool2d_forward"]
+
+SQUARE = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # kernel, stride, padding, dilation
+
+
+OPERATIONS = 10  # for each element, about
+
+
+def _takes(kernel: str, x: np.ndarray) -> bool:
+    """Tell whether an array is worth the compiled kernel, and of a type that it takes."""
+    return OPERATIONS * x.size >= loader.SMALL and loader.usable("_pass_loops", kernel, x.dtype)
+
+
+def _is_square(window: Window, mode: str) -> bool:
+    """Whether windows are 2x2 pixels side by side, all of them inside, and their maximum is asked for."""
+    return mode == "max" and window[2:] == SQUARE and not window.overhangs
+
+
+@register("compiled", "pool2d_forward")
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
+    if not _is_square(window, mode) or not _takes("max_pool", x):
+        return pool.pool2d_forward(x, window, mode, count_include_pad)
+    inner = batch_innermost(np, x)
+    C, N = inner.shape[0], inner.shape[3]
+    y = np.empty((C, *window.output, N), dtype=x.dtype)
+    shape = (*window.input, *window.output, N)
+    run_ranges(loader.kernel("_pass_loops", "max_pool", x.dtype), (flat(inner), flat(y)), C, x.size, (shape,))
+    return batch_first(np, y)
+
+
+@register("compiled", "pool2d_backward")
+def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+    """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
+    if x is None or not _is_square(window, mode) or not _takes("max_pool_gradient", x):
+        return pool.pool2d_backward(dy, x, y, window, mode, count_include_pad)
+    gradient, image, top = (batch_innermost(np, a) for a in (dy, x, y))
+    C, N = image.shape[0], image.shape[3]
+    dx = np.empty(image.shape, dtype=dy.dtype)
+    kernel = loader.kernel("_pass_loops", "max_pool_gradient", x.dtype)
+    arrays = (flat(dx), flat(image), flat(gradient), flat(top))
+    run_ranges(kernel, arrays, C, 2 * x.size, ((*window.input, *window.output, N),))
+    return batch_first(np, dx)
+
+
+@register("compiled", "batch_norm_forward")
+def batch_norm_forward(
+    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """Normalise each channel by the given statistics, or by the batch's where they are None.
+
+    Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
+    """
+    if not _takes("batch_norm", x):
+        return norm.batch_norm_forward(x, gamma, beta, mean, var, eps)
+    rows = channel_rows(np, x)
+    C = rows.shape[0]
+    given = mean is not None and var is not None
+    mean, var = (np.array(mean), np.array(var)) if given else (np.empty(C, x.dtype), np.empty(C, x.dtype))
+    inv_std, y = np.empty(C, x.dtype), np.empty(rows.shape, x.dtype)
+    gamma, beta = _vector(gamma, 1.0, mean), _vector(beta, 0.0, mean)
+    arguments = (flat(rows), flat(y), gamma, beta, mean, var, inv_std, eps, given)
+    run_ranges(loader.kernel("_pass_loops", "batch_norm", x.dtype), arguments, C, 2 * x.size)
+    return from_rows(np, y, x), mean, var, inv_std
+
+
+@register("compiled", "batch_norm_backward")
+def batch_norm_backward(
+    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    if not _takes("batch_norm_gradient", x):
+        return norm.batch_norm_backward(dy, x, gamma, mean, inv_std, train)
+    dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
+    dx, dgamma, dbeta = np.empty(rows.shape, x.dtype), np.empty_like(mean), np.empty_like(mean)
+    vectors = (_vector(gamma, 1.0, mean), flat(mean), flat(inv_std), dgamma, dbeta)
+    kernel = loader.kernel("_pass_loops", "batch_norm_gradient", x.dtype)
+    run_ranges(kernel, (flat(dy_rows), flat(rows), flat(dx), *vectors, train), rows.shape[0], 2 * x.size)
+    return from_rows(np, dx, x), dgamma, dbeta
+
+
+def _vector(values: np.ndarray | None, default: float, like: np.ndarray) -> np.ndarray:
+    """Return one number for each channel, contiguous."""
+    return np.full_like(like, default) if values is None else flat(np.ascontiguousarray(values))
+
+
+@register("compiled", "adam_update")
+def adam_update(
+    w: Array, g: Array, m: Array, v: Array, *, lr: float | Array, beta1: float, beta2: float, eps: float, step: int
+) -> None:
+    """m, v = running means of g, g^2;  w -= lr m^ / (sqrt(v^) + eps), ^ the bias-corrected means."""
+    alike = np.ndim(lr) == 0 and all(a.flags.c_contiguous for a in (w, g, m, v))
+    if not alike or not _takes("adam", w):
+        optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+        return
+    numbers = (float(lr / (1.0 - beta1**step)), beta1, beta2, eps, (1.0 - beta2**step) ** -0.5)
+    arrays = (w.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1))
+    run_ranges(loader.kernel("_pass_loops", "adam", w.dtype), (*arrays, *numbers), w.size, 4 * w.size)
