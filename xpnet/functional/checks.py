@@ -16,6 +16,7 @@ __all__ = [
     "check_not_negative",
     "describe_non_finite",
     "is_integer",
+    "is_relu",
 ]
 
 _KINDS: dict[tuple[Any, Any], str] = {}  # (namespace, dtype) -> "float" | "integer" | "other"
@@ -34,6 +35,21 @@ def _kind(xp: Any, dtype: Any) -> str:
 def is_integer(xp: Any, x: Array) -> bool:
     """Tell whether `x` holds integers (bool is none)."""
     return _kind(xp, x.dtype) == "integer"
+
+
+def is_relu(operation: str, activation: str | None) -> bool:
+    """Tell whether an operation is to end in relu, the only activation that one does with its own work.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither that nor None.
+    """
+    if activation not in (None, "relu"):
+        raise ArgumentError(
+            operation, f"activation must be None or 'relu', got {activation!r}; apply others to the output"
+        )
+    return activation is not None
 
 
 def check_arrays(operation: str, **arrays: Array | None) -> Any:

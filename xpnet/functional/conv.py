@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from xpnet.backend import Array, array_namespace, device_of
 from xpnet.errors import ArgumentError, OperationError, ShapeError
-from xpnet.functional.checks import check_arrays, check_gradient, check_images
+from xpnet.functional.checks import check_arrays, check_gradient, check_images, is_relu
 from xpnet.kernels import find
 from xpnet.kernels.agnostic.conv import gather_columns, scatter_columns
 from xpnet.kernels.geometry import Padding, Window, make_window
@@ -22,7 +22,7 @@ ALGORITHMS = ("auto", *PREFIXES)
 
 
 class Conv2DCtx(NamedTuple):
-    """Kept for backward: the input and the weights themselves, nothing new (the columns are gathered anew)."""
+    """Kept for backward: input, weights and, with relu, output themselves, nothing new (columns are gathered anew)."""
 
     x: Array  # (N, C, H, W)
     W: Array  # (F, C/groups, KH, KW)
@@ -30,6 +30,7 @@ class Conv2DCtx(NamedTuple):
     window: Window
     groups: int
     algorithm: str  # "gemm", "winograd" or "direct"
+    y: Array | None = None  # (N, F, OH, OW); only with relu
 
 
 def conv2d_forward(
@@ -42,6 +43,7 @@ def conv2d_forward(
     groups: int = 1,
     *,
     algorithm: str = "auto",
+    activation: str | None = None,
 ) -> tuple[Array, Conv2DCtx]:
     r"""Slide F kernels over a batch of images.
 
@@ -67,6 +69,8 @@ def conv2d_forward(
         ``"direct"``: a sum over the kernel's taps, for groups of one channel.
         ``"auto"`` chooses by the shapes alone, so equal calls give equal bits: direct for depthwise
         convolutions, and on NumPy winograd from 64 channels and filters on.
+    activation : {None, "relu"}, default None
+        ``"relu"``: y is the relu of the convolution, in fewer passes over memory than by `relu_forward`.
 
     Returns
     -------
@@ -80,7 +84,8 @@ def conv2d_forward(
     ShapeError
         If channels, filters and groups do not fit, the batch is empty or the output would be.
     ArgumentError
-        If stride, padding, dilation or groups have a value that cannot be used, or the algorithm cannot do it.
+        If stride, padding, dilation, groups or activation have a value that cannot be used, or the algorithm
+        cannot do it.
     DTypeError, ArrayMismatchError
         If an argument is no float array, or they differ in library, device or float type.
 
@@ -106,8 +111,10 @@ def conv2d_forward(
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
     chosen = _choose(xp, algorithm, W, window, groups)
-    y = find(PREFIXES[chosen] + "conv2d_forward", xp)(x, W, b, window, groups)
-    return y, Conv2DCtx(x, W, b is not None, window, groups, chosen)
+    rectified = is_relu("conv2d", activation)
+    name = PREFIXES[chosen] + ("conv2d_relu_forward" if rectified else "conv2d_forward")
+    y = find(name, xp)(x, W, b, window, groups)
+    return y, Conv2DCtx(x, W, b is not None, window, groups, chosen, y if rectified else None)
 
 
 def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -150,7 +157,11 @@ def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple
     shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
     xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
     backward = find(PREFIXES[ctx.algorithm] + "conv2d_backward", xp)
-    return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
+    if ctx.y is None:
+        return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
+    dy, db = find("relu_backward", xp)(dy, ctx.y, ctx.has_bias)
+    dx, dW, _ = backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, False)
+    return dx, dW, db
 
 
 def is_depthwise(W: Array, groups: int) -> bool:

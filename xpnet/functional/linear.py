@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.errors import ShapeError
-from xpnet.functional.checks import check_arrays, check_gradient, check_ndim
+from xpnet.functional.checks import check_arrays, check_gradient, check_ndim, is_relu
+from xpnet.kernels import find
 
 __all__ = [
     "FlattenCtx",
@@ -20,21 +21,25 @@ __all__ = [
 
 
 class LinearCtx(NamedTuple):
-    """Kept for backward: the input and the weights themselves, nothing new."""
+    """Kept for backward: the input, the weights and, with relu, the output themselves, nothing new."""
 
     x: Array  # (N, I)
     W: Array  # (I, O)
     has_bias: bool
+    y: Array | None = None  # (N, O); only with relu
 
 
-def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearCtx]:
-    """Return y = x @ W + b.
+def linear_forward(
+    x: Array, W: Array, b: Array | None = None, *, activation: str | None = None
+) -> tuple[Array, LinearCtx]:
+    """Return y = x @ W + b, or the relu of it.
 
     Parameters
     ----------
     x : array (N, I), float
     W : array (I, O), the type of `x`
     b : array (O,), optional
+    activation : {None, "relu"}, default None
 
     Returns
     -------
@@ -45,6 +50,8 @@ def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, L
     ------
     ShapeError
         If the shapes do not fit or the batch is empty.
+    ArgumentError
+        If the activation is another.
     DTypeError, ArrayMismatchError
         If an argument is no float array, or they differ in library, device or float type.
 
@@ -60,7 +67,7 @@ def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, L
     >>> y
     array([[21.5]])
     """
-    check_arrays("linear", x=x, W=W, b=b)
+    xp = check_arrays("linear", x=x, W=W, b=b)
     check_ndim("linear", "x", x, 2, "(N, I)")
     check_ndim("linear", "W", W, 2, "(I, O)")
     if x.shape[1] != W.shape[0]:
@@ -71,10 +78,13 @@ def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, L
         )
     if b is not None and tuple(b.shape) != (W.shape[1],):
         raise ShapeError("linear", f"b must have shape (O,) = ({W.shape[1]},), got {tuple(b.shape)}")
+    rectified = is_relu("linear", activation)
     y = x @ W
     if b is not None:
         y += b  # y is ours: in place is allowed
-    return y, LinearCtx(x, W, b is not None)
+    if rectified:
+        y = find("rectify", xp)(y)
+    return y, LinearCtx(x, W, b is not None, y if rectified else None)
 
 
 def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -110,6 +120,8 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
            [2.]]), None)
     """
     xp = check_gradient("linear_backward", dy, ctx.x, (ctx.x.shape[0], ctx.W.shape[1]))
+    if ctx.y is not None:
+        dy, _ = find("relu_backward", xp)(dy, ctx.y, False)
     dx = (ctx.W @ dy.T).T if need_dx else None
     db = None
     if ctx.has_bias:

@@ -31,6 +31,7 @@ class Convolution(Layer):
 
     b: Parameter
     _DEFAULTS: ClassVar[dict[str, Any]] = {}
+    _FUSED: ClassVar[tuple[str, ...]] = ()  # activations that `_convolve` does with its own work
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Convolution(Layer):
         self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)
         self.data_format = check_data_format(self.operation, data_format)
         self._activation = activation_pair(self.operation, activation)
+        self._fused = activation if activation in self._FUSED else None
 
     def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (OH, OW) for an image of size (H, W)."""
@@ -78,14 +80,14 @@ class Convolution(Layer):
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None)
         activation_ctx = None
-        if self._activation is not None:
+        if self._activation is not None and not self._fused:
             y, activation_ctx = self._activation[0](y)
         return from_nchw(y, self.data_format), (ctx, activation_ctx)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         conv_ctx, activation_ctx = ctx
         dy = to_nchw(dy, self.data_format)
-        if self._activation is not None:
+        if self._activation is not None and not self._fused:
             dy = self._activation[1](dy, activation_ctx)
         dx, db = self._convolve_backward(dy, conv_ctx, need_dx)
         if self.bias:
@@ -148,6 +150,7 @@ class Conv2D(Convolution):
     W: Parameter
     _DEFAULTS: ClassVar = {"stride": (1, 1), "padding": 0, "dilation": (1, 1), "groups": 1, "activation": None,
                            "bias": True, "data_format": "NCHW", "algorithm": "auto"}  # fmt: skip
+    _FUSED: ClassVar = ("relu",)
 
     def __init__(
         self,
@@ -190,7 +193,7 @@ class Conv2D(Convolution):
 
     def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
         window = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm)
+        return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm, activation=self._fused)
 
     def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
         dx, dW, db = conv2d_backward(dy, ctx, need_dx=need_dx)

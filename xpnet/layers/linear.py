@@ -70,6 +70,7 @@ class Dense(Layer):
         self.bias = bias
         self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)
         self._activation = activation_pair("Dense", activation)
+        self._fused = "relu" if activation == "relu" else None  # done by `linear_forward`
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
         if len(input_shape) != 1:
@@ -90,15 +91,15 @@ class Dense(Layer):
         return (self.units,)
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None)
+        y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None, activation=self._fused)
         activation_ctx = None
-        if self._activation is not None:
+        if self._activation is not None and not self._fused:
             y, activation_ctx = self._activation[0](y)
         return y, (ctx, activation_ctx)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         linear_ctx, activation_ctx = ctx
-        if self._activation is not None:
+        if self._activation is not None and not self._fused:
             dy = self._activation[1](dy, activation_ctx)
         dx, dW, db = linear_backward(dy, linear_ctx, need_dx=need_dx)
         self.W.accumulate(dW)

@@ -13,6 +13,7 @@ from xpnet.kernels.agnostic import (
     norm,
     optim,
     pool,
+    relu,
     special,
     winograd,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "norm",
     "optim",
     "pool",
+    "relu",
     "special",
     "winograd",
 ]

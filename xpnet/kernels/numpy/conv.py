@@ -15,12 +15,19 @@ import numpy as np
 
 from xpnet import config
 from xpnet.backend import Array
-from xpnet.kernels.agnostic import conv
+from xpnet.kernels.agnostic import conv, relu
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "matmul_into", "scratch"]
+__all__ = [
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv2d_input_gradient",
+    "conv2d_relu_forward",
+    "matmul_into",
+    "scratch",
+]
 
 # OpenBLAS multiplies without packing up to about so many multiply-adds; with few filters packing is most of the work
 SMALL_PRODUCT = 1_000_000
@@ -111,8 +118,10 @@ def _multiply(W: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
         np.matmul(W, pieces, out=out.reshape(F, L // step, step).transpose(1, 0, 2))
 
 
-def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window) -> np.ndarray:
-    """Convolve `x` (C, H, W, N) with `W` (F, KH, KW, C): (F, OH, OW, N)."""
+def _convolve(
+    x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, rectified: bool = False
+) -> np.ndarray:
+    """Convolve `x` (C, H, W, N) with `W` (F, KH, KW, C), and no less than 0 with `rectified`: (F, OH, OW, N)."""
     F, N = W.shape[0], x.shape[3]
     y = np.empty((F, *window.output, N), dtype=x.dtype)
     matrix = W.reshape(F, -1)
@@ -121,6 +130,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window
         _multiply(matrix, columns, block)
         if b is not None:
             block += b[:, None]  # while it is in cache
+        if rectified:
+            np.maximum(block, 0.0, out=block)
     return y
 
 
@@ -136,6 +147,15 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
     if not _fits(inner, window, groups):
         return conv.conv2d_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window))
+
+
+@register("numpy", "conv2d_relu_forward")
+def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
+    inner = batch_innermost(np, x)
+    if not _fits(inner, window, groups):
+        return relu.conv2d_relu_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, _taps_first(W), b, window, rectified=True))
 
 
 @register("numpy", "conv2d_backward")

@@ -61,15 +61,16 @@ def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: 
         return batch_first(np, dx)
 
     image, top = batch_innermost(np, x), batch_innermost(np, y)
+    *others, last = window.taps()
     for channels in channel_blocks(gradient):
-        # no maximum found yet: a gradient that has gone to one pixel is gone for those after it
-        free = np.ones(top[channels].shape, dtype=bool)
-        first = np.empty_like(free)
-        for tap in window.taps():
-            np.equal(image[channels, tap.in_rows, tap.in_columns], top[channels], out=first)
-            first &= free
-            free ^= first
-            np.multiply(gradient[channels], first, out=dx[channels, tap.in_rows, tap.in_columns])
+        left = np.array(gradient[channels])  # what has not gone to a first maximum yet
+        share = np.empty_like(left)
+        for tap in others:
+            np.equal(image[channels, tap.in_rows, tap.in_columns], top[channels], out=share)
+            share *= left
+            left -= share
+            dx[channels, tap.in_rows, tap.in_columns] = share
+        dx[channels, last.in_rows, last.in_columns] = left
     return batch_first(np, dx)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet import config
 from xpnet.backend import Array
-from xpnet.kernels.agnostic import winograd
+from xpnet.kernels.agnostic import relu, winograd
 from xpnet.kernels.agnostic.conv import blocks, gather_columns
 from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.geometry import Window
@@ -16,7 +16,7 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy.conv import scratch
 from xpnet.kernels.table import register
 
-__all__ = ["conv2d_algorithm", "winograd_conv2d_forward"]
+__all__ = ["conv2d_algorithm", "winograd_conv2d_forward", "winograd_conv2d_relu_forward"]
 
 CHANNELS = 64  # on both sides: with fewer, the transforms cost more than the products save
 WASTE = 1.5  # tiles that reach beyond the output cost as much as others
@@ -34,17 +34,38 @@ def conv2d_algorithm(W: Array, window: Window) -> str:
 def winograd_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C, 3, 3), stride 1, no groups: (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
-    per_tile = winograd.scratch_per_tile(np, inner, W)
-    if x.dtype.char not in "fd" or per_tile > config.get("conv_workspace"):
+    if not _fits(inner, W):
         return winograd.winograd_conv2d_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, W, b, window))
+
+
+@register("numpy", "winograd_conv2d_relu_forward")
+def winograd_conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, F, OH, OW), by Winograd's tiles."""
+    inner = batch_innermost(np, x)
+    if not _fits(inner, W):
+        return relu.winograd_conv2d_relu_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, W, b, window, rectified=True))
+
+
+def _fits(x: np.ndarray, W: np.ndarray) -> bool:
+    """Whether the workspace holds a tile of all images `x` (C, H, W, N)."""
+    return x.dtype.char in "fd" and winograd.scratch_per_tile(np, x, W) <= config.get("conv_workspace")
+
+
+def _convolve(
+    inner: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, rectified: bool = False
+) -> np.ndarray:
+    """Convolve `inner` (C, H, W, N) with `W` (F, C, 3, 3), and no less than 0 with `rectified`: (F, OH, OW, N)."""
+    per_tile = winograd.scratch_per_tile(np, inner, W)
     (F, C), N = W.shape[:2], inner.shape[3]
-    bt, at, _ = winograd.transforms(np, x)
+    bt, at, _ = winograd.transforms(np, inner)
     U = winograd.transform_kernels(np, W)
     inputs, outputs = winograd.tile_windows(window)
-    y = np.empty((F, *window.output, N), dtype=x.dtype)
+    y = np.empty((F, *window.output, N), dtype=inner.dtype)
     parts = list(blocks(inputs, per_tile))
     most = max((r.stop - r.start) * (c.stop - c.start) for r, c in parts)
-    first, second = scratch((2, POINTS * max(F, C) * most * N), x.dtype)
+    first, second = scratch((2, POINTS * max(F, C) * most * N), inner.dtype)
     for rows, columns in parts:
         height, width = rows.stop - rows.start, columns.stop - columns.start
         L = height * width * N
@@ -56,10 +77,12 @@ def winograd_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window,
         if b is not None:
             by_filter = made.reshape(STEP * STEP, F, L)
             by_filter += b[:, None]  # while it is in cache
+        if rectified:
+            np.maximum(made, 0.0, out=made)
         made = made.reshape(STEP, STEP, F, height, width, N)
         for tap in outputs.taps(rows, columns):
             y[:, tap.in_rows, tap.in_columns] = made[tap.i, tap.j, :, tap.out_rows, tap.out_columns]
-    return batch_first(np, y)
+    return y
 
 
 def _product(memory: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
