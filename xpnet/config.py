@@ -4,6 +4,9 @@
 ``XPNET_CONV_WORKSPACE``  bytes of scratch memory for one block of a convolution, ``"4MB"``
 ``XPNET_DETERMINISTIC``   ``"1"``: the same bits in every run also where a library has faster
                           operations that do not promise it (torch on a GPU); else ``"0"``
+``XPNET_KEEP_MEMORY``     bytes of freed memory that a process which computes with NumPy keeps for
+                          its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone. Only
+                          with glibc, and only without settings of its own (``MALLOC_...``)
 ``XPNET_KERNELS``         ``"auto"``: the fastest kernels registered for a backend, or
                           ``"agnostic"``: only those that keep to the array API standard
 ``XPNET_NAN_GUARD``       ``"1"``: stop at the first layer, forward or backward, whose result is not
@@ -42,6 +45,10 @@ def parse_bytes(text: str | int) -> int:
     raise ValueError(f"expected a size such as '4MB' or 4194304, got {text!r}")
 
 
+def _parse_kept(text: str | int) -> int:
+    return 0 if str(text).strip() == "0" else parse_bytes(text)
+
+
 def _parse_kernels(text: str) -> str:
     if text not in ("auto", "agnostic"):
         raise ValueError(f"expected 'auto' or 'agnostic', got {text!r}")
@@ -58,6 +65,7 @@ def _parse_switch(value: Any) -> bool:
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "conv_workspace": ("4MB", parse_bytes),
     "deterministic": ("0", _parse_switch),
+    "keep_memory": ("512MB", _parse_kept),
     "kernels": ("auto", _parse_kernels),
     "nan_guard": ("0", _parse_switch),
 }
@@ -93,7 +101,8 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``conv_workspace="16MB"``, ``deterministic=True``, ``kernels="agnostic"``, ``nan_guard=True``.
+        ``conv_workspace="16MB"``, ``deterministic=True``, ``keep_memory="1GB"``, ``kernels="agnostic"``,
+        ``nan_guard=True``.
 
     Raises
     ------

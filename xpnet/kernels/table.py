@@ -37,7 +37,7 @@ def registered() -> list[tuple[str, str]]:
 
 
 def load(library: str) -> None:
-    """Import the kernels of a library, once; nothing happens if it has none.
+    """Import the kernels of a library and call its `prepare`, if any, once; nothing happens if it has none.
 
     Raises
     ------
@@ -48,7 +48,9 @@ def load(library: str) -> None:
         return
     module = f"xpnet.kernels.{library}"
     if importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
+        prepare = getattr(importlib.import_module(module), "prepare", None)
+        if prepare is not None:
+            prepare()
     _LOADED.add(library)
 
 
