@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingMemory", "largest_batch", "training_memory"]
 
-# arrays as large as the weights that an update holds at once beside the state, measured with NumPy
-UPDATE = {"sgd": 1, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 3, "rmsprop": 3, "adam": 2, "adamw": 2,
+# arrays as large as the weights that an update holds at once beside the state, measured with NumPy, whose Adam works
+# in blocks
+UPDATE = {"sgd": 1, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 3, "rmsprop": 3, "adam": 0, "amsgrad": 2,
+          "adamw": 2,
           "lion": 2, "lamb": 3}  # fmt: skip
 COUPLED = frozenset(UPDATE) - {"adamw", "lion", "lamb"}  # weight decay is added to a copy of the gradient
 LIMIT = 1 << 40  # no batch is larger
@@ -82,11 +84,11 @@ def _backward_peak(summary: Summary, batch: int) -> int:
 
 
 def _columns(summary: Summary, row: Row, batch: int, need_dx: bool) -> int:
-    """Return the bytes of a convolution's columns: of all, or of two blocks (one is left while the next is made)."""
+    """Return the bytes of a convolution's columns: of all, or of one block."""
     if not row.multiply_adds or len(row.output_shape) != 3:
         return 0
     channels = min(row.output_shape[0], row.input_shape[0]) if need_dx else row.output_shape[0]
-    return min(2 * config.get("conv_workspace"), batch * row.multiply_adds // channels * summary.itemsize)
+    return min(config.get("conv_workspace"), batch * row.multiply_adds // channels * summary.itemsize)
 
 
 def _optimizer_arrays(optimizer: str | Optimizer) -> tuple[int, int]:
@@ -94,7 +96,8 @@ def _optimizer_arrays(optimizer: str | Optimizer) -> tuple[int, int]:
     from xpnet import optim  # which imports the layers
 
     made = optim.by_name(optimizer, lr=1.0) if isinstance(optimizer, str) else optimizer
-    name = type(made).__name__.lower()
+    name = "amsgrad" if getattr(made, "amsgrad", False) else type(made).__name__.lower()
     factors = bool(made.weight_decay) + bool(made.l1)  # one for each weight, since biases do not decay
     copies = bool(made.weight_decay and name in COUPLED) + bool(made.l1) + bool(made.clip_norm) + bool(made.clip_value)
-    return len(made._state_names()) + factors, UPDATE.get(name, max(UPDATE.values())) + copies
+    update = max(UPDATE.get(name, max(UPDATE.values())), int(bool(made.l1)))  # l1 * sign(w), before it is added
+    return len(made._state_names()) + factors, update + copies

@@ -33,7 +33,7 @@ def _is_square(window: Window, mode: str) -> bool:
 
 
 @register("compiled", "pool2d_forward")
-def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
     if not _is_square(window, mode) or not _takes("max_pool", x):
         return pool.pool2d_forward(x, window, mode, count_include_pad)
@@ -42,14 +42,16 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     y = np.empty((C, *window.output, N), dtype=x.dtype)
     shape = (*window.input, *window.output, N)
     run_ranges(loader.kernel("_pass_loops", "max_pool", x.dtype), (flat(inner), flat(y)), C, x.size, (shape,))
-    return batch_first(np, y)
+    return batch_first(np, y), None
 
 
 @register("compiled", "pool2d_backward")
-def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     if x is None or not _is_square(window, mode) or not _takes("max_pool_gradient", x):
-        return pool.pool2d_backward(dy, x, y, window, mode, count_include_pad)
+        return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
     gradient, image, top = (batch_innermost(np, a) for a in (dy, x, y))
     C, N = image.shape[0], image.shape[3]
     dx = np.empty(image.shape, dtype=dy.dtype)

@@ -14,7 +14,7 @@ __all__ = ["pool2d_backward", "pool2d_forward"]
 
 
 @register("cupy", "pool2d_forward")
-def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
     inner = innermost(x)
     N = inner.shape[3]
@@ -22,11 +22,13 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     like = inner if inner.size > y.size else y
     more = () if mode == "max" else (bool(count_include_pad),)
     launch("pool", f"{mode}_pool_forward", like, y.size, inner, y, window_argument(window), N, y.size, *more)
-    return batch_first(cupy, y)
+    return batch_first(cupy, y), None
 
 
 @register("cupy", "pool2d_backward")
-def pool2d_backward(dy: Array, x: Array | None, y: Array, window: Window, mode: str, count_include_pad: bool) -> Array:
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     gradient = innermost(dy)
     N = gradient.shape[3]

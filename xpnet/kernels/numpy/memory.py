@@ -24,7 +24,7 @@ OWN_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_
 
 def prepare() -> None:
     """Apply the setting ``keep_memory`` and follow it from now on; the kernel table calls it once."""
-    config.listen("keep_memory", keep_memory)
+    config.listen("keep_memory", lambda size: (keep_memory(size), None)[1])
     if config.get("keep_memory"):
         keep_memory(config.get("keep_memory"))
 
