@@ -96,8 +96,8 @@ class Summary:
         gradients                  177,704 bytes
         optimizer state                  0 bytes
         activations              1,686,528 bytes
-        scratch                  7,190,976 bytes
-        total                    9,232,912 bytes
+        scratch                  4,855,408 bytes
+        total                    6,897,344 bytes
         """
         return training_memory(self, batch, optimizer)
 
