@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -233,6 +234,22 @@ def test_machine_code_is_kept_until_a_source_changes(tmp_path, monkeypatch, kern
         assert runs(made)
         hits.append(sum(made.stats.cache_hits.values()))
     assert hits == [0, 1, 0]
+
+
+@needs_numba
+def test_ctrl_c_waits_until_a_kernel_is_compiled():
+    """LLVM's calls back into Python lose exceptions."""
+
+    def signature(array):
+        signal.raise_signal(signal.SIGINT)
+        return (array,)
+
+    kernel = loader.module("_compile").Kernel(doubled, signature)
+    with pytest.raises(KeyboardInterrupt):
+        kernel(np.dtype("float64"))
+    x = np.ones(3)
+    kernel(np.dtype("float64"))(x)  # it was finished: no second Ctrl-C
+    np.testing.assert_array_equal(x, 2.0)
 
 
 @needs_numba
