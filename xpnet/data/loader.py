@@ -20,6 +20,7 @@ from xpnet.data._loader_checks import (
     dtype_name,
 )
 from xpnet.data._prefetch import ahead
+from xpnet.data.share import Share
 from xpnet.random import generator
 
 __all__ = ["Augment", "Loader"]
@@ -67,6 +68,8 @@ class Loader:
 
     Attributes
     ----------
+    share : Share or None
+        Of a run on several processes: give this rank's part of every batch only. `Trainer` sets it.
     epoch : int
         Number of the epoch that the next pass gives (or the pass under way is giving), from 0 on.
         It goes up when a pass ends or is abandoned, and may be set to any other number.
@@ -91,7 +94,8 @@ class Loader:
     -----
     Integers stay integers until they are on the backend's device: that is a quarter of the bytes to
     transpose and to send. The order of epoch e is ``generator(seed, e).permutation(N)``, and `augment`
-    is given ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again.
+    is given ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again. With a `share` it is
+    ``generator(seed, e, number, rank)``: ranks draw different numbers.
 
     The thread that prepares batches works with the selection of backend, the device and the stream of
     the thread that began the pass. It ends with the pass, however that ends; an exception in it
@@ -137,6 +141,7 @@ class Loader:
         self.drop_last = bool(drop_last)
         self.augment = augment
         self.prefetch = None if prefetch is None else checked_int("prefetch", prefetch, 0, "0 or more")
+        self.share: Share | None = None
         self.epoch = 0
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
@@ -155,6 +160,11 @@ class Loader:
     def samples(self) -> int:
         """Samples that one epoch gives."""
         return min(self._size, len(self) * self.batch_size)
+
+    @property
+    def stored(self) -> tuple[np.ndarray, np.ndarray]:
+        """All samples and labels as they were given, on the host; not to be changed."""
+        return self._x, self._t
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -226,18 +236,21 @@ class Loader:
         """Return the function that makes the batches of an epoch by their numbers."""
         order = generator(self.seed, epoch).permutation(self._size) if self.shuffle else np.arange(self._size)
         size, last, seed, augment = self.batch_size, self.samples, self.seed, self.augment
+        share = self.share
         chosen = backend.get()  # for the whole pass
         dtype = chosen.dtype if self._dtype is None else backend.dtype_by_name(chosen.xp, self._dtype)
         on_device = backend.carry(chosen)
 
         def make(number: int) -> tuple[Array, Array]:
             rows = order[number * size : min((number + 1) * size, last)]
+            rows = rows if share is None else share.rows(rows)
             with on_device():
                 x = samples(self._x, rows, self._scale, chosen, dtype)
                 t = targets(self._t, rows, chosen, dtype)
                 if augment is None:
                     return x, t
-                return checked_augmented(augment(x, t, generator(seed, epoch, number)), len(rows), augment)
+                rng = generator(seed, epoch, number, 0 if share is None else share.rank)
+                return checked_augmented(augment(x, t, rng), len(rows), augment)
 
         return make
 
