@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -37,16 +38,13 @@ def main() -> None:
     np.testing.assert_allclose(a, expected, rtol=0, atol=1e-13)
     everyones = comm.stack(a)
     assert (everyones == everyones[0]).all(), "ranks hold different sums"
-    for name in ("torch", "array_api_strict:device1"):
-        if next(s.usable for s in backend.available() if s.name == name.partition(":")[0]):
-            with backend.using(name):
-                b = asarray(np.full(5, rank + 1.0), dtype="float64")
-                comm.sum_(b)
-                np.testing.assert_array_equal(backend.to_numpy(b), np.full(5, total))
-                stacked = comm.stack(b)
-                assert type(stacked) is type(b)
-                assert tuple(stacked.shape) == (n, 5)
-            done.append(name)
+    with backend.using("array_api_strict:device1"):  # by way of the host, as any library that is not NumPy or CuPy
+        b = asarray(np.full(5, rank + 1.0), dtype="float64")
+        comm.sum_(b)
+        np.testing.assert_array_equal(backend.to_numpy(b), np.full(5, total))
+        stacked = comm.stack(b)
+        assert type(stacked) is type(b)
+        assert tuple(stacked.shape) == (n, 5)
     np.testing.assert_array_equal(comm.stack(np.array([rank, -rank])), [[r, -r] for r in range(n)])
     assert comm.gather_objects({"rank": rank}) == [{"rank": r} for r in range(n)]
     assert comm.broadcast_object(f"of {rank}") == "of 0"
@@ -56,7 +54,9 @@ def main() -> None:
     with pytest.raises(ZeroDivisionError if rank == 0 else DistributedError, match=said):
         comm.from_root(lambda: 1 // 0)
     comm.barrier()
-    print(json.dumps({"rank": rank, "size": n, "local": [comm.local_rank, comm.local_size], "done": done}), flush=True)
+    report = {"rank": rank, "size": n, "local": [comm.local_rank, comm.local_size], "done": done}
+    sys.stdout.write(json.dumps(report) + "\n")  # in one piece
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ import pytest
 import xpnet
 from xpnet import backend
 from xpnet.data import Loader, augment
-from xpnet.distributed import connect, synchronize_batch_norm
+from xpnet.distributed import SingleCommunicator, connect, synchronize_batch_norm
 from xpnet.errors import DistributedError
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.optim import Adam, Momentum
 from xpnet.training import Callback, Checkpoint, Trainer, load_checkpoint
 
-COMM = connect("mpi", backend_name="numpy")
+# pytest looks for doctests in every file
+COMM = connect("mpi", backend_name="numpy") if __name__ == "__main__" else SingleCommunicator()
 N, RANK = COMM.size, COMM.rank
 CLASSES = 3
 
@@ -307,7 +308,8 @@ def main(folder: Path) -> None:
     for name in [name for name in sys.argv[2:]]:
         case = globals()[name]
         result = case(folder) if case.__code__.co_argcount else case()
-        print(json.dumps({"case": name, "rank": RANK} | result), flush=True)
+        sys.stdout.write(json.dumps({"case": name, "rank": RANK} | result) + "\n")  # in one piece
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

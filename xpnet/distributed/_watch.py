@@ -20,7 +20,7 @@ import time
 
 __all__ = ["watch"]
 
-GRACE = 3.0  # seconds for the launcher to end the others before this process does
+GRACE = 2.0  # seconds for the launcher to end the others before this process does
 
 
 def watch(folder: str, host: str, pids: dict[int, int]) -> int | None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -38,18 +39,18 @@ def install(comm: Communicator) -> None:
     _start_watch(comm)
     former = sys.excepthook
 
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not comm.is_root:
             time.sleep(LET_ROOT_SPEAK)
         print(f"rank {comm.rank} of {comm.size}:", file=sys.stderr)
-        former(kind, error, traceback)
+        former(kind, error, trace)
         _abort(comm, 1)
 
     sys.excepthook = hook
 
 
 @contextlib.contextmanager
-def ending_together(comm: Communicator, *, code: int = 1) -> Iterator[None]:
+def ending_together(comm: Communicator, *, code: int = 1, verbose: bool = False) -> Iterator[None]:
     """Within this block an exception of one rank, or its `sys.exit`, ends all ranks.
 
     The others would wait for it forever. Its error is printed, on one line, and the exit code of all is `code`.
@@ -58,6 +59,8 @@ def ending_together(comm: Communicator, *, code: int = 1) -> Iterator[None]:
     ----------
     comm : Communicator
     code : int, default 1
+    verbose : bool, default False
+        Print the traceback too.
 
     Examples
     --------
@@ -72,6 +75,8 @@ def ending_together(comm: Communicator, *, code: int = 1) -> Iterator[None]:
             raise
         if not comm.is_root:
             time.sleep(LET_ROOT_SPEAK)
+        if verbose:
+            traceback.print_exc()
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
         text = " ".join(str(error).split())
         print(f"rank {comm.rank} of {comm.size}: {type(error).__name__}: {text}{notes}", file=sys.stderr)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+import os
 import socket
 
 from xpnet import backend
@@ -12,9 +15,12 @@ from xpnet.distributed.faults import install
 from xpnet.distributed.mpi import MpiCommunicator
 from xpnet.distributed.nccl import NcclCommunicator
 
-__all__ = ["KINDS", "connect"]
+__all__ = ["KINDS", "choose", "connect", "join"]
 
 KINDS = ("auto", "mpi", "nccl")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+logger = logging.getLogger("xpnet")
 
 
 def connect(kind: str = "auto", *, backend_name: str | None = None, dtype: str | None = None) -> Communicator:
@@ -44,10 +50,26 @@ def connect(kind: str = "auto", *, backend_name: str | None = None, dtype: str |
     ValueError
         If `kind` is unknown.
     """
+    return choose(join(), kind, backend_name=backend_name, dtype=dtype)
+
+
+def join() -> MpiCommunicator:
+    """Join the ranks, without selecting a backend: the first half of `connect`.
+
+    Each rank gets its part of the cores that it shares with others, unless the environment sets a number of threads.
+    """
+    comm = MpiCommunicator()
+    install(comm)
+    _share_cores(comm)
+    return comm
+
+
+def choose(
+    comm: Communicator, kind: str = "auto", *, backend_name: str | None = None, dtype: str | None = None
+) -> Communicator:
+    """Select the backend with this rank's GPU, and NCCL where it is wanted: the second half of `connect`."""
     if kind not in KINDS:
         raise ValueError(f"connect: kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    comm: Communicator = MpiCommunicator()
-    install(comm)
     chosen = backend.use(device_of_rank(backend_name, comm.local_rank), dtype=dtype)
     own = gpu_identity(chosen)
     places = comm.gather_objects(None if own is None else (socket.gethostname(), own))
@@ -55,3 +77,17 @@ def connect(kind: str = "auto", *, backend_name: str | None = None, dtype: str |
     if kind == "nccl" or (kind == "auto" and apart and not comm.any(why_no_nccl() is not None)):
         return NcclCommunicator(comm)
     return comm
+
+
+def _share_cores(comm: Communicator) -> None:
+    """Let the ranks of a machine use as many threads together as it has cores: more wait for each other."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    machine = [c for host, c in comm.gather_objects((socket.gethostname(), cores)) if host == socket.gethostname()]
+    threads = max(1, min(len(cores), len(set().union(*machine)) // len(machine)))
+    if len(machine) == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are not loaded yet, and the compiled kernels
+    try:
+        importlib.import_module("threadpoolctl").threadpool_limits(threads)
+    except ImportError:
+        logger.warning("set OPENBLAS_NUM_THREADS=%d: threadpoolctl, which would do it, is not installed", threads)

@@ -116,6 +116,7 @@ class MpiCommunicator(Communicator):
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(code)
+        os._exit(code)  # MPICH's call may return before its launcher has ended this process
 
     @property
     def version(self) -> str:
