@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import subprocess
 import sys
 import types
@@ -14,6 +15,7 @@ import pytest
 from tests.distributed.launch import environment, needs_mpi, reports, run_ranks
 from xpnet import backend
 from xpnet.backend import pinned
+from xpnet.backend.nccl import NcclGroup, nccl_id
 from xpnet.distributed import NcclCommunicator, SingleCommunicator, connect
 from xpnet.distributed.mpi import MpiCommunicator
 from xpnet.errors import BackendUnavailableError, MissingDependencyError
@@ -139,3 +141,70 @@ def test_staging_changes_every_bucket_after_it_has_arrived(fake_cupy):
         np.testing.assert_array_equal(np.asarray(a), 2 * np.arange(size))
         assert sum(sizes) == size
         assert max(sizes) == 4
+
+
+class FakeNccl(types.ModuleType):
+    """NCCL as CuPy gives it: sums and gathers memory by address, over ranks that all hold the same numbers."""
+
+    available = True
+    NCCL_FLOAT32, NCCL_FLOAT64, NCCL_INT64, NCCL_INT32, NCCL_SUM = 7, 8, 4, 2, 0
+    NcclError = RuntimeError
+    TYPES = {7: np.float32, 8: np.float64, 4: np.int64, 2: np.int32}  # noqa: RUF012 - of the numbers above
+
+    class NcclCommunicator:
+        def __init__(self, size, identifier, rank):
+            if identifier == b"duplicate":
+                raise RuntimeError("NCCL_ERROR_INVALID_USAGE: invalid usage")
+            self.size = size
+
+        def at(self, pointer, count, kind):
+            kind = np.dtype(FakeNccl.TYPES[kind])
+            memory = (ctypes.c_char * (count * kind.itemsize)).from_address(pointer)
+            return np.frombuffer(memory, kind)
+
+        def allReduce(self, source, target, count, kind, operation, stream):
+            assert (operation, stream) == (0, 99)
+            self.at(target, count, kind)[...] = self.at(source, count, kind) * self.size
+
+        def allGather(self, source, target, count, kind, stream):
+            assert stream == 99
+            self.at(target, count * self.size, kind)[...] = np.tile(self.at(source, count, kind), self.size)
+
+
+class FakeGpuArray(np.ndarray):
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self.ctypes.data)
+
+
+@pytest.fixture
+def fake_nccl(monkeypatch):
+    cupy, cuda, nccl = types.ModuleType("cupy"), types.ModuleType("cupy.cuda"), FakeNccl("cupy.cuda.nccl")
+    cupy.cuda, cuda.nccl = cuda, nccl
+    cupy.is_available = lambda: True
+    cupy.float32 = np.float32
+    cupy.ascontiguousarray = lambda a: np.ascontiguousarray(a).view(FakeGpuArray)
+    cupy.empty = lambda shape, dtype: np.empty(shape, dtype).view(FakeGpuArray)
+    cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=99)
+    nccl.get_unique_id = lambda: b"an identifier"
+    for name, module in (("cupy", cupy), ("cupy.cuda", cuda), ("cupy.cuda.nccl", nccl)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return nccl
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+def test_nccl_is_given_the_right_memory(fake_nccl, dtype):
+    group = NcclGroup(3, nccl_id(), 1)
+    a = np.arange(6, dtype=dtype).reshape(2, 3).view(FakeGpuArray)
+    for b in (a.copy(), a.copy()[:, ::2]):  # whole, and with gaps
+        expected = 3 * np.array(b)
+        group.sum_(b)
+        np.testing.assert_array_equal(np.asarray(b), expected)
+        assert b.dtype == dtype
+    if dtype != "float16":
+        np.testing.assert_array_equal(np.asarray(group.stack(a)), np.stack([a] * 3))
+
+
+def test_ranks_that_share_a_gpu_are_told_what_to_do(fake_nccl):
+    with pytest.raises(BackendUnavailableError, match=r"rank 1 of 2: .*a GPU of its own.*--distributed mpi"):
+        NcclGroup(2, b"duplicate", 1)

@@ -5,7 +5,8 @@ session of its own and outlives them by the moment it takes to say more. Run as 
 
     python _watch.py FOLDER HOST RANK:PID ...
 
-A rank that ends as it should has left a file ``left-RANK`` in the folder, one that ends all of them ``aborted``.
+It writes ``ready`` into the folder. A rank that ends as it should has left a file ``left-RANK`` there, one that ends
+all of them ``aborted``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def watch(folder: str, host: str, pids: dict[int, int]) -> int | None:
             fd = os.pidfd_open(pid)
             ranks[fd] = rank
             epoll.register(fd, select.EPOLLIN)
+    with open(os.path.join(folder, "ready"), "w"):
+        pass  # the ranks wait for it, so that none dies unseen
     while ranks:
         for fd, _ in epoll.poll():
             rank = ranks.pop(fd)

@@ -22,6 +22,7 @@ from xpnet.distributed.communicator import Communicator
 
 __all__ = ["ending_together", "install"]
 
+READY_WITHIN = 5.0  # seconds that the ranks wait for their watch at most
 LET_ROOT_SPEAK = 0.5  # seconds: an error that all ranks have is said once
 
 
@@ -37,6 +38,7 @@ def install(comm: Communicator) -> None:
     if comm.size == 1:
         return
     _start_watch(comm)
+    comm.barrier()  # from here on every death is seen
     former = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -111,6 +113,9 @@ def _start_watch(comm: Communicator) -> None:
         command = [sys.executable, "-S", "-E", str(_watch.__file__), folder, own[0], *pairs]
         try:
             subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+            deadline = time.monotonic() + READY_WITHIN
+            while not (_folder / "ready").exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
     atexit.register(_leave, comm.rank)
