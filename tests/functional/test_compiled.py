@@ -18,8 +18,8 @@ import pytest
 from tests.reference import naive_conv2d
 from xpnet import config
 from xpnet.functional import batch_norm_forward, conv2d_backward, conv2d_forward, pool2d_backward, pool2d_forward
-from xpnet.kernels import find
-from xpnet.kernels.compiled import conv, loader, team
+from xpnet.kernels import find, team
+from xpnet.kernels.compiled import conv, loader
 from xpnet.testing import assert_close
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -302,7 +302,7 @@ def test_the_team_works_in_a_forked_process():
     code = (
         "import os, warnings\n"
         "warnings.simplefilter('ignore')\n"  # Python 3.12 warns of forks beside threads
-        "from xpnet.kernels.compiled import team\n"
+        "from xpnet.kernels import team\n"
         "team.threads_allowed = lambda: 2\n"
         "team.run_all([lambda: None] * 4)\n"
         "child = os.fork()\n"
