@@ -8,6 +8,7 @@ BLAS multiplies within a block on the thread that asks.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from typing import Any
 
@@ -48,6 +49,14 @@ class _SingleThreaded:
                 for library, count in self._before:
                     if count != 1:
                         library.set_num_threads(count)
+                self._before = []
+
+    def forget(self) -> None:
+        """Begin anew in a forked process, where the threads that were in it do not live on."""
+        self._lock, self._inside = threading.Lock(), 0
+        for library, count in self._before:
+            library.set_num_threads(count)
+        self._before = []
 
     def threads(self) -> int | None:
         """Return how many threads BLAS has outside; None where that cannot be told, nor changed."""
@@ -57,3 +66,6 @@ class _SingleThreaded:
 
 
 single_threaded_blas = _SingleThreaded()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=single_threaded_blas.forget)

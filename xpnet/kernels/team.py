@@ -21,7 +21,7 @@ __all__ = ["cut", "parts_worth", "run_all", "run_ranges", "threads_allowed", "th
 
 VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
-PART = 1 << 17  # elements in memory for which it is worth to wake another thread
+PART = 1 << 18  # elements in memory for which it is worth to wake another thread, about 0.1 ms
 
 _lock = threading.Lock()
 _work: queue.SimpleQueue = queue.SimpleQueue()

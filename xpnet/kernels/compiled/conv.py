@@ -38,9 +38,9 @@ __all__ = [
 CACHE = 3 << 18  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
-WORK = 1_000_000  # multiply-adds for which it is worth to wake another thread
+WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
-WINOGRAD = 192  # channels on both sides: with fewer, these loops take no longer than Winograd's tiles
+WINOGRAD = 128  # channels on both sides: with fewer, these loops take no longer than tiles of Winograd
 
 
 class _Plan(NamedTuple):

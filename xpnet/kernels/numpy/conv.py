@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -33,6 +32,8 @@ __all__ = [
 
 # OpenBLAS multiplies without packing up to about so many multiply-adds; with few filters packing is most of the work
 SMALL_PRODUCT = 1_000_000
+
+PRODUCTS = 1 << 18  # bytes of weight gradients of single output rows that are made before they are summed up
 
 _local = threading.local()  # one scratch buffer a thread, kept from call to call
 
@@ -72,17 +73,15 @@ def _blocks(window: Window, bytes_per_pixel: int, threads: int) -> list[tuple[sl
     ]
 
 
-def _columns(x: np.ndarray, window: Window, rows: slice, columns: slice) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each output row of a block and what it reads (KH*KW*C, columns*N) of `x` (C, H, W, N)."""
+def _columns(x: np.ndarray, window: Window, rows: slice, columns: slice) -> np.ndarray:
+    """Return what each output row of a block reads of `x` (C, H, W, N): (rows, KH*KW*C, columns*N), overlapping."""
     C, _, _, N = x.shape
     (KH, KW), stride = window.kernel, window.stride[0]
-    height, width = (rows.stop - rows.start - 1) * stride + KH, columns.stop - columns.start
-    buffer = scratch((height, KW, C, width, N), x.dtype)
+    count, L = rows.stop - rows.start, (columns.stop - columns.start) * N
+    buffer = scratch(((count - 1) * stride + KH, KW, C, columns.stop - columns.start, N), x.dtype)
     _gather(buffer, x, rows.start * stride - window.padding[0][0], columns, window)
-    flat = buffer.reshape(height * KW * C, width * N)
-    for i in range(rows.stop - rows.start):
-        start = i * stride * KW * C
-        yield rows.start + i, flat[start : start + KH * KW * C]
+    step = L * x.itemsize
+    return np.lib.stride_tricks.as_strided(buffer, (count, KH * KW * C, L), (stride * KW * C * step, step, x.itemsize))
 
 
 def _threads(F: int, x: np.ndarray, window: Window) -> int:
@@ -110,16 +109,20 @@ def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, windo
 
 
 def _multiply(W: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """Write W (F, K) @ columns (K, L) into `out` (F, L), in pieces that need no packing where there are few filters."""
-    (F, K), L = W.shape, columns.shape[1]
+    """Write W (F, K) @ columns (rows, K, L) into `out` (rows, F, L).
+
+    With few filters in pieces that need no packing. It is one call either way: threads that come back from BLAS after
+    every row would wait for one another.
+    """
+    (F, K), (R, _, L) = W.shape, columns.shape
     step = L
     while F * K * step > SMALL_PRODUCT and step % 2 == 0 and step > 128:
         step //= 2
     if step == L or F * K * step > SMALL_PRODUCT:
         np.matmul(W, columns, out=out)
     else:
-        pieces = columns.reshape(K, L // step, step).transpose(1, 0, 2)
-        np.matmul(W, pieces, out=out.reshape(F, L // step, step).transpose(1, 0, 2))
+        pieces = columns.reshape(R, K, L // step, step).transpose(0, 2, 1, 3)
+        np.matmul(W, pieces, out=out.reshape(R, F, L // step, step).transpose(0, 2, 1, 3))
 
 
 def _convolve(
@@ -131,13 +134,12 @@ def _convolve(
     matrix = W.reshape(F, -1)
 
     def convolve(rows: slice, part: slice) -> None:
-        for row, columns in _columns(x, window, rows, part):
-            block = y[:, row, part].reshape(F, -1)  # a view
-            _multiply(matrix, columns, block)
-            if b is not None:
-                block += b[:, None]  # while it is in cache
-            if rectified:
-                np.maximum(block, 0.0, out=block)
+        block = y[:, rows, part].reshape(F, rows.stop - rows.start, -1)  # a view
+        _multiply(matrix, _columns(x, window, rows, part), block.transpose(1, 0, 2))
+        if b is not None:
+            block += b[:, None, None]  # while it is in cache
+        if rectified:
+            np.maximum(block, 0.0, out=block)
 
     blocks = _blocks(window, KW * C * N * x.itemsize, _threads(F, x, window))
     run_all([functools.partial(convolve, *block) for block in blocks], products=True)
@@ -187,14 +189,16 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], wind
     threads = _threads(F, x, window)
     blocks = _blocks(window, KW * C * x.shape[3] * x.itemsize, threads)
     sums = np.zeros((threads, KH * KW * C, F), dtype=x.dtype)
+    at_once = max(1, PRODUCTS // sums[0].nbytes)  # output rows
 
     def add(total: np.ndarray, part: list[tuple[slice, slice]]) -> None:
-        product = np.empty_like(total)
         for rows, taken in part:
-            for row, columns in _columns(x, window, rows, taken):
+            columns = _columns(x, window, rows, taken)
+            gradient = dy[:, rows, taken].reshape(F, len(columns), -1).transpose(1, 2, 0)
+            for row in range(0, len(columns), at_once):
                 # columns @ dy^T: the other way round BLAS took up to twice as long with few filters
-                np.matmul(columns, dy[:, row, taken].reshape(F, -1).T, out=product)
-                np.add(total, product, out=total)
+                products = np.matmul(columns[row : row + at_once], gradient[row : row + at_once])
+                np.add(total, products.sum(axis=0), out=total)
 
     # which blocks are summed together does not depend on which thread is the faster one
     parts = [blocks[part] for part in cut(len(blocks), threads)]

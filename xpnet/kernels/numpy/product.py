@@ -12,7 +12,7 @@ from xpnet.kernels.team import cut, parts_worth, run_all, threads_beside_blas
 
 __all__ = ["matmul", "matmul_into", "row_sums", "threads_worth"]
 
-WORK = 2_000_000  # multiply-adds for which it is worth to wake another thread
+WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 
 
 def threads_worth(multiply_adds: int) -> int:
