@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend import BackendUnavailableError
 
 INSTALL = r"pip install 'xpnet\[cuda13\]' \(or 'xpnet\[cuda12\]' for a CUDA 12 driver\)"
@@ -48,6 +48,8 @@ def fake_cupy(monkeypatch, *, usable, driver=13010, count=1):
     cupy.is_available = lambda: usable
     runtime = types.SimpleNamespace(driverGetVersion=lambda: driver, getDeviceCount=lambda: count)
     cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=FakeDevice)
+    cupy.compute_types = {"float32": 1}
+    cupy._core = types.SimpleNamespace(set_compute_type=cupy.compute_types.__setitem__)
     namespace = types.ModuleType("array_api_compat.cupy")
     namespace.empty, namespace.float32, namespace.float64 = np.empty, np.float32, np.float64
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -118,6 +120,25 @@ def test_cupy_usable(monkeypatch):
     status = {s.name: s for s in backend.available()}["cupy"]
     assert status.usable
     assert "<CUDA Device 0>" in status.reason
+
+
+def test_tf32_is_off_unless_asked_for(monkeypatch):
+    """Before CuPy's own CUPY_TF32, and whether it is set before or after the backend is chosen."""
+    fake_cupy(monkeypatch, usable=True)
+    types_ = sys.modules["cupy"].compute_types
+    types_["float32"] = 7  # as CUPY_TF32=1 would have it
+    backend.use("cupy")
+    assert types_ == {"float32": 1}
+    with config.using(allow_tf32=True):
+        assert types_ == {"float32": 7}
+        backend.use("cupy")
+        assert types_ == {"float32": 7}
+    assert types_ == {"float32": 1}
+
+
+def test_the_numbers_of_compute_types_are_those_of_cupy():
+    linalg = pytest.importorskip("cupy._core._routines_linalg", reason="CuPy is not installed", exc_type=ImportError)
+    assert (linalg.COMPUTE_TYPE_DEFAULT, linalg.COMPUTE_TYPE_TF32) == (1, 7)
 
 
 @pytest.mark.parametrize("device", ["7", "2", "-1", "x", "1.0"])

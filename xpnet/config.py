@@ -1,6 +1,26 @@
 """Settings of the whole process, each with an environment variable of the same name.
 
-============================  =========================================================="""
+============================  =================================================================
+``XPNET_ALLOW_TF32``          ``"1"``: products and convolutions of float32 on a GPU may round their
+                              inputs to 10 bits (TF32), which its tensor cores are faster at; else
+                              ``"0"``. Goes before the switches of CuPy and torch
+``XPNET_COMPILED``            ``"auto"``: on NumPy, kernels compiled by Numba where it is installed
+                              and they were measured to be faster, or ``"off"``: never
+``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
+``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
+                              ``"256MB"``
+``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
+                              operations that do not promise it (torch on a GPU); else ``"0"``
+``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes with NumPy keeps
+                              for its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone.
+                              Only with glibc, and only without settings of its own (``MALLOC_...``)
+``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
+                              ``"agnostic"``: only those that keep to the array API standard
+``XPNET_NAN_GUARD``           ``"1"``: stop at the first layer, forward or backward, whose result is
+                              not finite, and name it; slow on a GPU, where looking waits; else
+                              ``"0"``
+============================  =================================================================
+"""
 
 from __future__ import annotations
 
@@ -54,6 +74,7 @@ def _parse_switch(value: Any) -> bool:
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "allow_tf32": ("0", _parse_switch),
     "compiled": ("auto", _one_of("auto", "off")),
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
@@ -94,8 +115,8 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``, ``keep_memory="1GB"``,
-        ``kernels="agnostic"``, ``nan_guard=True``.
+        ``allow_tf32=True``, ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``,
+        ``keep_memory="1GB"``, ``kernels="agnostic"``, ``nan_guard=True``.
 
     Raises
     ------
