@@ -344,7 +344,9 @@ def test_deeply_nested_json(good, tmp_path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4),
-    key=st.sampled_from(["optimizer", "schedule", "random", "position", "history", "callbacks", "input_shape"]),
+    key=st.sampled_from(
+        ["optimizer", "schedule", "random", "position", "history", "callbacks", "input_shape", "loss_scale"]
+    ),
 )
 def test_any_value_in_any_place(good, tmp_path, key, value) -> None:
     path = changed(good, tmp_path, lambda c, a: c.update({key: value}))
