@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from xpnet import backend
+from xpnet.backend import limits
 from xpnet.backend.copies import Copies, PinnedCopies, copies_to
 from xpnet.data import Loader
 
@@ -123,6 +124,7 @@ def install(monkeypatch, machine):
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (0, 0)),
         Device=lambda index: Device(),
     )
+    monkeypatch.setattr(limits, "_in_use", [])
     cupyx.empty_pinned = lambda shape, dtype: np.full(shape, 99, dtype)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from xpnet import backend, config
-from xpnet.backend import BackendUnavailableError
+from xpnet.backend import BackendUnavailableError, limits
 
 INSTALL = r"pip install 'xpnet\[cuda13\]' \(or 'xpnet\[cuda12\]' for a CUDA 12 driver\)"
 
@@ -24,6 +24,7 @@ def _clean(monkeypatch):
     """No environment, nothing selected, and whatever a test registers is forgotten."""
     for variable in ("XPNET_BACKEND", "XPNET_DTYPE"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(limits, "_in_use", [])
     monkeypatch.setattr(backend.selection, "LOADERS", dict(backend.selection.LOADERS))
     monkeypatch.setattr(backend.namespaces, "_NAMESPACES", dict(backend.namespaces._NAMESPACES))
 

@@ -11,6 +11,8 @@
                               ``"256MB"``
 ``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
                               operations that do not promise it (torch on a GPU); else ``"0"``
+``XPNET_GPU_MEMORY_LIMIT``    the most that the arrays of this process may take of a GPU, ``"8GB"`` or
+                              ``"80%"``; ``"none"`` leaves it to CuPy and torch
 ``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes with NumPy keeps
                               for its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone.
                               Only with glibc, and only without settings of its own (``MALLOC_...``)
@@ -57,6 +59,16 @@ def _parse_kept(text: str | int) -> int:
     return 0 if str(text).strip() == "0" else parse_bytes(text)
 
 
+def _parse_limit(text: str | int | float | None) -> int | float | None:
+    """Parse a size in bytes, or a share such as "80%" as a fraction."""
+    share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(text))
+    if share is None:
+        return None if text is None or str(text).strip().lower() == "none" else parse_bytes(text)  # type: ignore[arg-type]
+    if not 0.0 < float(share[1]) <= 100.0:
+        raise ValueError(f"expected a share above 0% and up to 100%, or a size such as '4GB', got {text!r}")
+    return float(share[1]) / 100.0
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def parse(text: Any) -> str:
         if text not in words:
@@ -79,6 +91,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
     "deterministic": ("0", _parse_switch),
+    "gpu_memory_limit": ("none", _parse_limit),
     "keep_memory": ("512MB", _parse_kept),
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
@@ -116,7 +129,7 @@ def set(**settings: Any) -> None:
     ----------
     **settings
         ``allow_tf32=True``, ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``,
-        ``keep_memory="1GB"``, ``kernels="agnostic"``, ``nan_guard=True``.
+        ``gpu_memory_limit="80%"``, ``keep_memory="1GB"``, ``kernels="agnostic"``, ``nan_guard=True``.
 
     Raises
     ------

@@ -333,6 +333,16 @@ def test_an_input_shape_that_lies_builds_nothing(good, tmp_path) -> None:
         assert not fresh.model.built
 
 
+def test_files_from_before_loss_scales(good, tmp_path) -> None:
+    def strip(content: dict[str, Any], arrays: dict[str, Any]) -> None:
+        del content["loss_scale"], content["position"]["skipped"]
+        for epoch in content["history"]["epochs"]:
+            del epoch["skipped_steps"]
+
+    run = load_checkpoint(changed(good, tmp_path, strip), trainer(EarlyStopping("loss")))
+    assert set(run.history["skipped_steps"]) == {0}
+
+
 def test_deeply_nested_json(good, tmp_path) -> None:
     arrays, _ = read_arrays(good)
     from safetensors.numpy import save_file

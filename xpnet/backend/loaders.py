@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from xpnet import config
+from xpnet.backend.limits import limit_memory
 from xpnet.errors import BackendUnavailableError
 
 __all__ = ["BUILTIN", "LOADERS", "Loader"]
@@ -48,9 +49,11 @@ def _load_cupy(device: str | None) -> tuple[ModuleType, Any]:
     count = cupy.cuda.runtime.getDeviceCount()
     index = _device_index(device, "cupy", count)
     _set_tf32_of_cupy(cupy, config.get("allow_tf32"))
+    chosen = cupy.cuda.Device(index)
+    limit_memory("cupy", chosen)
     import array_api_compat.cupy as xp
 
-    return xp, cupy.cuda.Device(index)
+    return xp, chosen
 
 
 def _device_index(device: str | None, name: str, count: int) -> int:
@@ -83,6 +86,7 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
         ) from error
     if chosen.type == "cuda":
         _set_tf32_of_torch(torch, config.get("allow_tf32"))
+        limit_memory("torch", chosen)
     if config.get("deterministic"):
         _set_deterministic(True)
     return xp, chosen

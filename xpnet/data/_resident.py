@@ -40,7 +40,7 @@ class Resident:
     @staticmethod
     def fits(x: npt.NDArray[Any], t: npt.NDArray[Any], chosen: Backend, dtype: Any) -> bool:
         """Tell whether the data set takes little enough of the memory that is free on a GPU; False on no GPU."""
-        memory = device_memory(chosen)
+        memory = device_memory(chosen.xp, chosen.device)
         if memory is None:
             return False
         number = x.size * np.dtype(host_dtype(x.dtype, chosen.xp, dtype)).itemsize + t.nbytes

@@ -149,7 +149,7 @@ class Loader:
         self.augment = augment
         self.prefetch = None if prefetch is None else checked_int("prefetch", prefetch, 0, "0 or more")
         self.on_device = checked_place(on_device)
-        self._resident: tuple[Any, Resident] | None = None  # and what it was made for
+        self._resident: tuple[Any, Resident | None] | None = None  # where, and what is there
         self.epoch = 0
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
@@ -250,14 +250,14 @@ class Loader:
 
     def _on_device(self, chosen: backend.Backend, dtype: Any) -> Resident | None:
         """Return the data on the device, sent there at the first pass; None where they are to stay on the host."""
-        place = chosen.xp, chosen.device, dtype
-        if self._resident is not None and self._resident[0] == place:
-            return self._resident[1]
-        self._resident = None
-        if self.on_device is True or (self.on_device == "auto" and Resident.fits(self._x, self._t, chosen, dtype)):
-            self._resident = place, Resident(self._x, self._t, chosen, dtype)
-            return self._resident[1]
-        return None
+        place = chosen.xp, chosen.device, dtype, self.on_device
+        if self._resident is None or self._resident[0] != place:
+            self._resident = None  # what was elsewhere goes first
+            wanted = self.on_device is True or (
+                self.on_device == "auto" and Resident.fits(self._x, self._t, chosen, dtype)
+            )
+            self._resident = place, Resident(self._x, self._t, chosen, dtype) if wanted else None
+        return self._resident[1]
 
     def _maker(self, epoch: int, source: FromHost | FromDevice) -> Callable[[int], tuple[Array, Array]]:
         """Return the function that makes the batches of an epoch by their numbers."""

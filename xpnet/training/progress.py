@@ -7,10 +7,13 @@ import sys
 import time
 from typing import Any
 
+from xpnet import backend
+from xpnet.backend.memory import device_memory
+from xpnet.text import in_bytes
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.history import Epoch
 
-__all__ = ["ProgressBar", "epoch_line", "skipped"]
+__all__ = ["ProgressBar", "epoch_line", "memory_use", "skipped"]
 
 LOOK = "{desc} |{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 INTERVAL = 0.25  # seconds between two readings of loss and accuracy: each waits for the device
@@ -78,6 +81,13 @@ def epoch_line(epoch: Epoch, epochs: int, previous: Epoch | None) -> str:
         parts.append(f"accuracy {epoch.validation_accuracy:.4f}")
     parts += [f"{epoch.seconds:.1f} s", f"{epoch.images_per_second:,.0f} images/s", skipped(epoch.skipped_steps)]
     return "  ".join(filter(None, parts))
+
+
+def memory_use() -> str:
+    """Say how much of the selected backend's GPU its arrays take; nothing where it is no GPU."""
+    chosen = backend.get()
+    memory = device_memory(chosen.xp, chosen.device)
+    return "" if memory is None else f"{in_bytes(memory.used)} of {in_bytes(memory.total)}"
 
 
 def skipped(steps: int) -> str:

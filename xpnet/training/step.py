@@ -12,6 +12,7 @@ from xpnet.backend import Array, array_namespace
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
+from xpnet.training.shortage import advised
 
 __all__ = ["forward_backward", "is_nothing", "train_step"]
 
@@ -46,6 +47,8 @@ def train_step(
     ------
     OperationError
         If the arrays do not fit the model or the loss is not finite; the weights are not changed.
+    OutOfMemoryError
+        If memory runs out: with the layer, and a batch that is predicted to fit. The model can be used on.
 
     Examples
     --------
@@ -60,8 +63,9 @@ def train_step(
     >>> last < first
     True
     """
-    value, _ = forward_backward(model, loss, x, t, scale=1.0 if loss_scale is None else loss_scale.value)
-    optimizer.update(model, loss_scale=loss_scale)
+    with advised(model, optimizer, x):
+        value, _ = forward_backward(model, loss, x, t, scale=1.0 if loss_scale is None else loss_scale.value)
+        optimizer.update(model, loss_scale=loss_scale)
     return value
 
 

@@ -24,7 +24,8 @@ from xpnet.training.history import Epoch, History
 from xpnet.training.interrupt import InterruptGuard
 from xpnet.training.metrics import Metric
 from xpnet.training.position import Position
-from xpnet.training.progress import ProgressBar, epoch_line, skipped
+from xpnet.training.progress import ProgressBar, epoch_line, memory_use, skipped
+from xpnet.training.shortage import advised
 from xpnet.training.step import forward_backward
 
 __all__ = ["Trainer"]
@@ -281,7 +282,7 @@ class Trainer:
                 bar.advance()
                 if bar.due():
                     rate = position.means.samples / position.seconds
-                    bar.show(position.means.read(), rate, skipped(position.skipped))
+                    bar.show(position.means.read(), rate, skipped(position.skipped), memory_use())
                 if self.callbacks:
                     self._enter("callbacks")
                     self._call("on_update")
@@ -308,13 +309,14 @@ class Trainer:
     def _step(self, x: Array, t: Array, position: Position) -> None:
         scale = self.loss_scale
         factor = 1.0 if scale is None else scale.value
-        value, y = forward_backward(
-            self.model, self.loss, x, t, micro_batch=self.micro_batch, scale=factor, enter=self._enter
-        )
-        self._enter("update")
-        self._set_rate("update", self.optimizer.step)
         before = 0 if scale is None else scale.skipped
-        self.optimizer.update(self.model, loss_scale=scale)
+        with advised(self.model, self.optimizer, x, self.micro_batch):
+            value, y = forward_backward(
+                self.model, self.loss, x, t, micro_batch=self.micro_batch, scale=factor, enter=self._enter
+            )
+            self._enter("update")
+            self._set_rate("update", self.optimizer.step)
+            self.optimizer.update(self.model, loss_scale=scale)
         position.skipped += 0 if scale is None else scale.skipped - before
         position.means.add(value, y, t)
 
