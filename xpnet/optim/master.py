@@ -7,6 +7,7 @@ until the narrow weight follows. (Micikevicius et al., arXiv:1710.03740.)
 from __future__ import annotations
 
 from xpnet.backend import Array, array_namespace, is_half, wide_dtype
+from xpnet.kernels import find
 from xpnet.layers.parameter import Segment
 
 __all__ = ["all_finite", "master_weights", "narrow", "to_update", "zeros_like"]
@@ -34,19 +35,14 @@ def to_update(segment: Segment, master: Array | None, factor: float = 1.0) -> Se
     """
     if master is None:
         return segment if factor == 1.0 else Segment(segment.data, segment.grad * factor, segment.parameters)
-    xp = array_namespace(master)
-    unchanged = xp.astype(master, segment.data.dtype) == segment.data
-    master[...] = xp.where(unchanged, master, xp.astype(segment.data, master.dtype))
-    grad = xp.astype(segment.grad, master.dtype)
-    if factor != 1.0:
-        grad *= factor
-    return Segment(master, grad, segment.parameters)
+    widen = find("widen_weights", array_namespace(master))
+    return Segment(master, widen(segment.data, segment.grad, master, factor=factor), segment.parameters)
 
 
 def narrow(updated: Segment, segment: Segment) -> None:
     """Round the updated weights to those of the model, where they are not the same."""
     if updated.data is not segment.data:
-        segment.data[...] = array_namespace(updated.data).astype(updated.data, segment.data.dtype)
+        find("narrow_weights", array_namespace(updated.data))(segment.data, updated.data)
 
 
 def all_finite(segments: list[Segment]) -> Array | bool:
