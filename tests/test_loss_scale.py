@@ -142,9 +142,9 @@ def test_one_bad_gradient_changes_nothing_but_the_factor(xp, rng, bad, first):
     assert optimizer.step == (1 if first else 2)
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_a_bad_gradient_in_float16(library, rng):
-    pytest.importorskip(library)
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+def test_a_bad_gradient_in_float16(library, needs_backend, rng):
+    needs_backend(library)
     with backend.using(library):
         model, optimizer, scale = model_of("float16"), optim.Adam(0.1), DynamicLossScale(1024.0)
         for bad in (0.0, math.inf):
@@ -184,10 +184,10 @@ def test_micro_batches_with_a_factor(xp, rng):
         assert np.array_equal(xp.to_numpy(a.grad) * 256.0, xp.to_numpy(b.grad))
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_gradients_that_float16_would_lose(library):
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+def test_gradients_that_float16_would_lose(library, needs_backend):
     """A gradient of 2e-9, below the smallest number of float16, moves the weight as in float32."""
-    pytest.importorskip(library)
+    needs_backend(library)
     moved = {}
     for dtype, scale in (("float32", None), ("float16", None), ("float16", DynamicLossScale())):
         with backend.using(library, dtype=dtype) as chosen:

@@ -9,14 +9,14 @@ from xpnet import backend, optim
 from xpnet.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential
 from xpnet.optim import EMA
 
-HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16")]
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16")]
 KINDS = ["SGD", "Momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW", "Lion", "LAMB"]
 
 
 @pytest.fixture(params=HALVES, ids="-".join)
-def half(request):
+def half(request, needs_backend):
     library, dtype = request.param
-    pytest.importorskip(library)
+    needs_backend(library)
     with backend.using(library, dtype=dtype):
         yield library, dtype
 

@@ -11,12 +11,12 @@ from xpnet.data import Loader, augment
 from xpnet.layers import Conv2D, Dense, Flatten, Sequential
 from xpnet.training import Trainer
 
-BACKENDS = ["numpy", "torch", "array_api_strict", "array_api_strict:device1"]
+BACKENDS = ["numpy", "torch", "array_api_strict", "array_api_strict:device1", "cupy"]
 
 
 @pytest.fixture(params=BACKENDS)
-def name(request):
-    pytest.importorskip(request.param.partition(":")[0])
+def name(request, needs_backend):
+    needs_backend(request.param)
     return request.param
 
 
@@ -139,12 +139,13 @@ def test_auto_takes_a_quarter_of_the_free_memory(monkeypatch, rng, caplog, free,
     assert caplog.text.count("stay on the host") == (free == 4 * 1564 - 1)  # said once
 
 
-def test_on_the_cpu_auto_leaves_them_where_they_are(name, rng):
+def test_auto_keeps_them_on_a_gpu_alone(name, rng):
     with backend.using(name) as chosen:
-        assert device_memory(chosen.xp, chosen.device) is None
+        memory = device_memory(chosen.xp, chosen.device)
+        assert (memory is None) is (name != "cupy")
         loader = Loader(*images(rng))
         list(loader)
-        assert loader._resident[1] is None
+        assert (loader._resident[1] is None) is (name != "cupy")
 
 
 def test_wrong_place(rng):

@@ -13,7 +13,7 @@ from xpnet.optim import Adam, DynamicLossScale, LossScale
 from xpnet.training import Callback, Trainer, load_checkpoint, save_checkpoint
 from xpnet.training.progress import epoch_line, skipped
 
-HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16")]
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16")]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def learn(library, dtype, model, dataset, *, samples, epochs, **more):
 
 
 @pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
-def test_tiny_convnet_learns_as_in_float32(digits, library, dtype):
+def test_tiny_convnet_learns_as_in_float32(digits, needs_backend, library, dtype):
     """Loss of five epochs: within 0.5 % of float32's in float16, within 3 % in bfloat16."""
-    pytest.importorskip(library)
+    needs_backend(library)
     wide, narrow = (
         learn(library, d, TinyConvNet, digits[1], samples=640, epochs=5).history for d in ("float32", dtype)
     )
@@ -56,8 +56,8 @@ def test_larger_models_learn_as_in_float32(digits, model, dtype):
 
 
 @pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
-def test_the_default_scale_follows_the_float_type(digits, library, dtype):
-    pytest.importorskip(library)
+def test_the_default_scale_follows_the_float_type(needs_backend, library, dtype):
+    needs_backend(library)
     for chosen, kind in ((dtype, DynamicLossScale if dtype == "float16" else type(None)), ("float32", type(None))):
         with backend.using(library, dtype=chosen):
             trainer = Trainer(Dense(2))
@@ -96,8 +96,8 @@ class SaveAt(Callback):
 
 @pytest.mark.parametrize("library, dtype", [*HALVES, ("array_api_strict", "float32")], ids="-".join)
 @pytest.mark.parametrize("step", [1, 2, 5, 8])
-def test_resuming_ends_bit_for_bit_where_the_whole_run_ends(tmp_path, rng, library, dtype, step):
-    pytest.importorskip(library)
+def test_resuming_ends_bit_for_bit_where_the_whole_run_ends(tmp_path, rng, needs_backend, library, dtype, step):
+    needs_backend(library)
     pytest.importorskip("safetensors")
     x, t = rng.standard_normal((70, 4)).astype(np.float32), rng.integers(0, 3, 70)
 
