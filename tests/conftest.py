@@ -7,7 +7,12 @@ while without it a library that is not installed shows as a skip with its reason
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background by a shell: tests of Ctrl-C, here and in child processes, need it to be heard
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers with as many BLAS threads each would spin against each other; before NumPy loads

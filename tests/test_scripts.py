@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.processes import interrupt, started
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = sorted(p.name for p in SCRIPTS.glob("train*.py"))
@@ -137,23 +138,16 @@ def test_a_diverging_run_ends_with_advice(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
 def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPTS / "train_digits.py"), "--epochs", "100000", "--out", "out"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+    command = [sys.executable, str(SCRIPTS / "train_digits.py"), "--epochs", "100000", "--out", "out"]
     lines = []
-    deadline = time.monotonic() + 60
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("epoch") or time.monotonic() > deadline:
-            break
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
+    with started(command, cwd=tmp_path, env=environment(tmp_path)) as process:
+        assert process.stdout is not None
+        deadline = time.monotonic() + 60
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("epoch") or time.monotonic() > deadline:
+                break
+        rest, errors = interrupt(process)
     output = "".join(lines) + rest
     assert process.returncode == 130, errors
     assert "Traceback" not in errors

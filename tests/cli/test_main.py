@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
+from tests.processes import interrupt, started
 from xpnet.cli import COMMANDS, guard, main
 from xpnet.cli.guard import guarded
 from xpnet.errors import (
@@ -171,15 +171,12 @@ def test_a_reader_that_goes_is_no_error() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
 def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "xpnet", "gradcheck", "--model", "resnet20", "--samples", "1000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert "resnet20" in process.stdout.readline()
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    command = [sys.executable, "-u", "-m", "xpnet", "gradcheck", "--model", "resnet20", "--samples", "1000"]
+    with started(command, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert "resnet20" in process.stdout.readline()
+        time.sleep(0.2)
+        _, errors = interrupt(process)
     assert process.returncode == 130
     assert errors == "interrupted\n"
 

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,8 +18,8 @@ import pytest
 from tests.reference import naive_conv2d
 from xpnet import config
 from xpnet.functional import batch_norm_forward, conv2d_backward, conv2d_forward, pool2d_backward, pool2d_forward
-from xpnet.kernels import find
-from xpnet.kernels.compiled import conv, loader, team
+from xpnet.kernels import find, team
+from xpnet.kernels.compiled import conv, loader
 from xpnet.testing import assert_close
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -236,6 +237,22 @@ def test_machine_code_is_kept_until_a_source_changes(tmp_path, monkeypatch, kern
 
 
 @needs_numba
+def test_ctrl_c_waits_until_a_kernel_is_compiled():
+    """LLVM's calls back into Python lose exceptions."""
+
+    def signature(array):
+        signal.raise_signal(signal.SIGINT)
+        return (array,)
+
+    kernel = loader.module("_compile").Kernel(doubled, signature)
+    with pytest.raises(KeyboardInterrupt):
+        kernel(np.dtype("float64"))
+    x = np.ones(3)
+    kernel(np.dtype("float64"))(x)  # it was finished: no second Ctrl-C
+    np.testing.assert_array_equal(x, 2.0)
+
+
+@needs_numba
 def test_machine_code_that_cannot_be_kept_is_no_error(monkeypatch, kernel):
     """A package folder and a home that are both read-only, then a disk that is full."""
     caching = importlib.import_module("numba.core.caching")
@@ -285,7 +302,7 @@ def test_the_team_works_in_a_forked_process():
     code = (
         "import os, warnings\n"
         "warnings.simplefilter('ignore')\n"  # Python 3.12 warns of forks beside threads
-        "from xpnet.kernels.compiled import team\n"
+        "from xpnet.kernels import team\n"
         "team.threads_allowed = lambda: 2\n"
         "team.run_all([lambda: None] * 4)\n"
         "child = os.fork()\n"

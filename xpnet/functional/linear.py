@@ -124,7 +124,7 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
     db = None
     if ctx.has_bias:
         db = xp.astype(xp.sum(dy, axis=0, dtype=wide_dtype(xp, dy.dtype)), dy.dtype, copy=False)
-    return dx, ctx.x.T @ dy, db
+    return dx, find("linear_weight_gradient", xp)(dy, ctx.x), db
 
 
 class FlattenCtx(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,11 +23,18 @@ class Sequential(Layer):
     *layers : Layer
         Named by their position, or one mapping of names to layers. A layer may occur more than once:
         its gradients add up.
+    checkpoint_every : int, optional
+        Keep only the input of every so many layers in a training forward, and compute what lies between anew for
+        backward, with the same dropout masks: less memory for one more forward. The gradients are the same bits.
 
     Raises
     ------
     ArgumentError
-        If something is no layer, or a name is empty or has a dot.
+        If something is no layer, a name is empty or has a dot, or checkpoint_every is no positive int.
+
+    References
+    ----------
+    Chen et al., *Training deep nets with sublinear memory cost*, arXiv:1604.06174.
 
     Examples
     --------
@@ -38,9 +46,15 @@ class Sequential(Layer):
     'hidden.W'
     """
 
-    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+    def __init__(self, *layers: Layer | Mapping[str, Layer], checkpoint_every: int | None = None) -> None:
         super().__init__()
         self._layers = named_children("Sequential", layers)
+        whole = hasattr(checkpoint_every, "__index__") and not isinstance(checkpoint_every, bool)
+        if checkpoint_every is not None and not (whole and checkpoint_every > 0):
+            raise ArgumentError(
+                "Sequential", f"checkpoint_every must be a positive int or None, got {checkpoint_every!r}"
+            )
+        self.checkpoint_every = checkpoint_every
         self._first_learning = 0  # position of the first layer with parameters
 
     def children(self) -> dict[str, Layer]:
@@ -77,22 +91,50 @@ class Sequential(Layer):
                 raise error.add_layer(name) from None
         return shape
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        done: list[Layer] = []
+    def _segments(self) -> list[range]:
+        """Return the positions of the layers between two checkpoints: of all, without `checkpoint_every`."""
+        size = self.checkpoint_every or len(self)
+        return [range(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def _run(self, positions: range, x: Array, train: bool, keep: bool) -> Array:
+        """Go forward through some layers; without `keep`, what training keeps is dropped at once."""
+        layers, done = list(self._layers.items()), []
         try:
-            for name, layer in self._layers.items():
+            for i in positions:
+                name, layer = layers[i]
                 x = forward_child(name, layer, x, train)
-                done.append(layer)
+                if keep:
+                    done.append(layer)
+                elif train:
+                    layer.drop_pending()
         except BaseException:
             if train:
                 drop_all(reversed(done))
             raise
-        return x, None
+        return x
+
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        *earlier, last = self._segments()
+        checkpoints = []
+        for positions in earlier:
+            checkpoints.append((x, self.random_state()))
+            x = self._run(positions, x, train, keep=False)
+        return self._run(last, x, train, keep=True), checkpoints
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        dx: Array | None = dy
-        layers = list(self._layers.items())
-        for i in range(len(layers) - 1, -1, -1):
+        *earlier, last = self._segments()
+        dx = self._backward_through(last, dy, need_dx)
+        for positions in reversed(earlier):
+            x, masks = ctx.pop()
+            if need_dx or positions.stop > self._first_learning:
+                with self._as_before(masks):
+                    self._run(positions, x, train=True, keep=True)
+                dx = self._backward_through(positions, dx, need_dx)
+        return dx
+
+    def _backward_through(self, positions: range, dy: Array | None, need_dx: bool) -> Array | None:
+        dx, layers = dy, list(self._layers.items())
+        for i in reversed(positions):
             name, layer = layers[i]
             if not need_dx and i < self._first_learning:
                 layer.drop_pending()  # nothing before it learns
@@ -101,13 +143,37 @@ class Sequential(Layer):
                 dx = backward_child(name, layer, dx, need_dx or i > self._first_learning)
         return dx
 
+    @contextlib.contextmanager
+    def _as_before(self, masks: Mapping[str, int]) -> Iterator[None]:
+        """Draw earlier random masks again, and leave what training counts and averages as it is."""
+        numbers = self.random_state()
+        buffers = [(layer, name, getattr(layer, name)) for _, layer, name in self.named_buffers()]
+        self.load_random_state(masks)
+        try:
+            yield
+        finally:
+            self.load_random_state(numbers)
+            for layer, name, array in buffers:
+                setattr(layer, name, array)
+
+    def drop_pending(self) -> None:
+        """Drop what the latest training forward kept, as if its backward had run."""
+        self._pending.pop()
+        layers = list(self)
+        drop_all(layers[i] for i in reversed(self._segments()[-1]))
+
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
-        for name, layer in self._layers.items():
-            x = layer._trace(trace, f"{path}.{name}" if path else name, x)
+        layers, segments = list(self._layers.items()), self._segments()
+        for positions in segments:
+            with trace.segment(x) if len(segments) > 1 else contextlib.nullcontext():
+                for i in positions:
+                    name, layer = layers[i]
+                    x = layer._trace(trace, f"{path}.{name}" if path else name, x)
         return x
 
     def __repr__(self) -> str:
-        return indented(type(self).__name__, self._layers)
+        text = indented(type(self).__name__, self._layers)
+        return text if self.checkpoint_every is None else f"{text[:-1]}  checkpoint_every={self.checkpoint_every}\n)"
 
 
 def forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import config
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from xpnet.layers.summary import Row, Summary
     from xpnet.optim import Optimizer
 
-__all__ = ["TrainingMemory", "largest_batch", "training_memory"]
+__all__ = ["TrainingMemory", "kept_up_to", "largest_batch", "training_memory"]
 
 # arrays as large as the weights that an update holds at once beside the state, measured with NumPy, whose Adam works
 # in blocks
@@ -69,19 +70,32 @@ def largest_batch(summary: Summary, memory: int, optimizer: str | Optimizer = "a
     return fits
 
 
+def kept_up_to(rows: Sequence[Row]) -> list[int]:
+    """Return, for each row, the bytes of activations of one sample that are kept when backward comes to it."""
+    result, lasting, passing, segment = [], 0, 0, None
+    for row in rows:
+        lasting += row.checkpoint_bytes
+        if row.segment is None:
+            lasting += row.kept_bytes
+        else:
+            passing = row.kept_bytes + (passing if row.segment == segment else 0)
+            segment = row.segment
+        result.append(lasting + passing)
+    return result
+
+
 def _backward_peak(summary: Summary, batch: int) -> int:
     """Return the most that activations and gradients of one layer take on the way back.
 
     At a layer there are the activations kept up to it, the gradient of its output before and after the activation
     function, that of its input (not at the first that learns), those of its weights, and a convolution's columns.
     """
-    kept = most = 0
+    most = 0
     learning = False  # whether a layer before this one learns
-    for row in summary.rows:
-        kept += batch * row.kept_bytes
+    for row, kept in zip(summary.rows, kept_up_to(summary.rows), strict=True):
         x, y = (batch * math.prod(shape) for shape in (row.input_shape, row.output_shape))
         elements = 2 * y + row.parameters + x * learning
-        most = max(most, kept + elements * summary.itemsize + _columns(summary, row, batch, learning))
+        most = max(most, batch * kept + elements * summary.itemsize + _columns(summary, row, batch, learning))
         learning = learning or row.parameters > 0
     return most
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import backend
 from xpnet.config import parse_bytes
-from xpnet.layers.memory import TrainingMemory, largest_batch, training_memory
+from xpnet.layers.memory import TrainingMemory, kept_up_to, largest_batch, training_memory
 from xpnet.text import table
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ class Row(NamedTuple):
     parameters: int
     kept_bytes: int  # activations kept for backward, each counted at the first layer that keeps it
     multiply_adds: int
+    segment: int | None = (
+        None  # of layers between two checkpoints of `Sequential`, whose activations come and go as one
+    )
+    checkpoint_bytes: int = 0  # of the segment's input, at the first of its layers
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,11 @@ class Summary:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of activations that a training forward keeps for each sample of the batch."""
-        return sum(row.kept_bytes for row in self.rows)
+        """Bytes of activations that a training step keeps at once for each sample of the batch.
+
+        The sum of those of the layers, but with the checkpoints of `Sequential` of one segment at a time.
+        """
+        return max(kept_up_to(self.rows), default=0)
 
     @property
     def multiply_adds(self) -> int:
@@ -166,11 +175,30 @@ class Trace:
         self._tensors = 0
         self._kept: set[int] = set()
         self._counted: set[int] = set()
+        self._segments = 0
+        self._segment: int | None = None  # the one that the next rows belong to
+        self._checkpoint_bytes = 0  # of it, until its first row has them
 
     def tensor(self, shape: tuple[int, ...]) -> Tensor:
         """Return a new activation."""
         self._tensors += 1
         return Tensor(self._tensors, tuple(shape))
+
+    @contextlib.contextmanager
+    def segment(self, x: Tensor) -> Iterator[None]:
+        """Take the rows added in a ``with`` block for layers of which only the input `x` is kept all the time."""
+        if self._segment is not None:  # what is inside another one comes and goes with it
+            yield
+            return
+        self._checkpoint_bytes = 0 if x.number in self._kept else math.prod(x.shape) * self.itemsize
+        self._kept.add(x.number)
+        kept = set(self._kept)
+        self._segments += 1
+        self._segment = self._segments
+        try:
+            yield
+        finally:
+            self._segment, self._kept = None, kept
 
     def add(self, layer: Layer, path: str, x: Tensor, y: Tensor) -> None:
         """Add the row of a layer that turns x into y."""
@@ -186,7 +214,8 @@ class Trace:
             parameters = sum(math.prod(spec.shape) for spec in layer._parameter_specs(x.shape).values())
         kind = type(layer).__name__
         macs = layer._multiply_adds(x.shape, y.shape)
-        self.rows.append(Row(path or kind, kind, x.shape, y.shape, parameters, kept, macs))
+        checkpoint, self._checkpoint_bytes = self._checkpoint_bytes, 0
+        self.rows.append(Row(path or kind, kind, x.shape, y.shape, parameters, kept, macs, self._segment, checkpoint))
 
 
 class Keeps(NamedTuple):

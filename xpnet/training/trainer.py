@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import losses, optim
+from xpnet._interrupt import InterruptGuard
 from xpnet.backend import Array, dtype_name
 from xpnet.data import Loader
 from xpnet.errors import NonFiniteError
@@ -21,7 +22,6 @@ from xpnet.schedules import Schedule, as_schedule
 from xpnet.training.callbacks import Callback, Checkpoint
 from xpnet.training.evaluation import Evaluation, evaluate, named_metrics
 from xpnet.training.history import Epoch, History
-from xpnet.training.interrupt import InterruptGuard
 from xpnet.training.metrics import Metric
 from xpnet.training.position import Position
 from xpnet.training.progress import ProgressBar, epoch_line, memory_use, skipped

@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from numba import types
 
+from xpnet._interrupt import InterruptGuard
+
 _lock = threading.Lock()
 
 # Division as in C: the divisors are never zero, and checks for it double the code. Sums may be added up in another
@@ -40,9 +42,11 @@ class Kernel:
         """Return the machine code for a float type; the global interpreter lock is not held in it."""
         found = self._compiled.get(dtype.char)
         if found is None:
-            with _lock:
+            # LLVM calls back into Python, where a KeyboardInterrupt would be lost
+            with _lock, InterruptGuard() as interrupt:
                 found = self._compiled.get(dtype.char) or self._compile(dtype)
                 self._compiled[dtype.char] = found
+            interrupt.pass_on()
         return found
 
     def _compile(self, dtype: np.dtype) -> Callable[..., None]:

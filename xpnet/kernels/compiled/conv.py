@@ -19,12 +19,13 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.team import run_all, threads_allowed
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import conv
 from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
+from xpnet.kernels.team import run_all, threads_allowed
 
 __all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
 
@@ -150,8 +151,7 @@ def conv2d_backward(
     plan = _plan_for("weight_gradient", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
-    F = W.shape[0]
-    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
+    db = row_sums(dy_inner) if need_db else None
     dW = _weight_gradient(inner, dy_inner, plan, W.shape)
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
     return dx, dW, db

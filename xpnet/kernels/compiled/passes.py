@@ -8,11 +8,11 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.norm import channel_rows, from_rows
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.team import run_ranges
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import norm, optim, pool
 from xpnet.kernels.table import register
+from xpnet.kernels.team import run_ranges
 
 __all__ = ["adam_update", "batch_norm_backward", "batch_norm_forward", "pool2d_backward", "pool2d_forward"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import activation
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy.pool import channel_blocks
+from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
 __all__ = ["relu_backward", "relu_bias_backward", "relu_forward"]
@@ -36,10 +36,13 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array
     dx = np.empty_like(given)
     db = np.empty(len(given), dtype=dy.dtype) if need_db else None
     ones = np.ones(given[0].size, dtype=dy.dtype)
-    for part in channel_blocks(given):
+
+    def clip(part: slice) -> None:
         block = dx[part]
         np.greater(top[part], 0.0, out=block)
         block *= given[part]
         if db is not None:
             np.matmul(block.reshape(len(block), -1), ones, out=db[part])  # while it is in cache
+
+    by_channels(clip, given, products=need_db)
     return batch_first(np, dx), db

@@ -1,4 +1,4 @@
-"""Stopping at Ctrl-C between two steps, so that no step is cut in half."""
+"""Holding back Ctrl-C: between two training steps, so that none is cut in half, and while kernels are compiled."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class InterruptGuard:
     def __exit__(self, *error: object) -> None:
         if self._active:
             signal.signal(signal.SIGINT, self._former)
+
+    def pass_on(self) -> None:
+        """After the block: let the Ctrl-C that was held back, if any, do what it would have done."""
+        if self.requested:
+            signal.raise_signal(signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
