@@ -21,7 +21,7 @@ from xpnet.kernels import cuda, find, table
 from xpnet.kernels.geometry import make_window
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.optim import Adam
+from xpnet.optim import Adam, DynamicLossScale
 from xpnet.random import keep_mask
 from xpnet.testing import assert_close
 from xpnet.training import train_step
@@ -249,6 +249,43 @@ def test_optimizers(own, emulator, dtype, rates, rng):
         gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
         assert own[name](*gaps, **numbers) is None
         compare(gaps, results[1], terms=5)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_master_weights(own, gaps, rng):
+    """Bit for bit: rounding to even, weights that somebody has written, beyond float16, NaN and zeros."""
+    master = rng.standard_normal(700).astype(np.float32)
+    master[:4] = 1.0 + 2.0**-11, 1.0 + 3 * 2.0**-11, 60000.0, 1e-9
+    w = master.astype(np.float16)
+    w[5:8], w[8:10], master[9] = (2.0, np.nan, np.inf), 0.0, -0.0
+    g = rng.standard_normal(700).astype(np.float16)
+    g[3] = np.inf
+    results = []
+    for kernels in (own.get, agnostic):
+        arrays = [np.repeat(a, 2)[::2] if gaps else a.copy() for a in (w, g, master)]
+        wide = kernels("widen_weights")(*arrays, factor=1 / 1024)
+        arrays[2] += 2.0**-12
+        assert kernels("narrow_weights")(arrays[0], arrays[2]) is None
+        results.append([wide, *arrays])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_steps_in_float16(rng):
+    """Three updates with a loss scale; the kernels for CuPy against the agnostic ones."""
+    x, t = rng.standard_normal((6, 1, 8, 8)).astype(np.float16), rng.integers(0, 3, 6)
+    results = []
+    for kernels in ("auto", "agnostic"):
+        with config.using(kernels=kernels), backend.using("numpy", dtype="float16"):
+            model = Sequential(Conv2D(4, 3), BatchNorm(), ReLU(), Flatten(), Dense(3)).build((1, 8, 8), rng=1)
+            optimizer, scale = Adam(), DynamicLossScale(2.0**10)
+            for _ in range(3):
+                train_step(model, SoftmaxCrossEntropy(), optimizer, x, t, loss_scale=scale)
+            assert (scale.steps, scale.skipped) == (3, 0)
+            results.append([p.data.astype(np.float32) for p in model.parameters()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=4e-3)
 
 
 @pytest.mark.usefixtures("on_numpy")

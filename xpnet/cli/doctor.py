@@ -13,6 +13,7 @@ from typing import Any
 import xpnet
 from xpnet import backend
 from xpnet.backend.cuda import cuda_report, driver_version
+from xpnet.backend.memory import machine_memory
 from xpnet.cli import _machine
 from xpnet.data.fetch import cache_folder
 
@@ -49,7 +50,7 @@ def _report() -> dict[str, Any]:
         "backends": [status._asdict() for status in backend.available()],
         "selected": _selected(),
         "processor": _machine.processor(),
-        "memory": _machine.memory(),
+        "memory": machine_memory(),
         "blas": _machine.blas(),
         "cuda": cuda_report(),
         "environment": {

@@ -74,10 +74,12 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("train: --resume takes settings and folder of the run; leave out --config and --out")
         saved = open_settings(args.resume)
         changed = {name for name in given if given[name] != getattr(saved, name)}
-        if changed - {"epochs", "backend"}:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(changed - {"epochs", "backend"}))
+        fixed = changed - {"epochs", "backend", "on_device"}
+        if fixed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
             raise ValueError(
-                f"train: a run that is resumed keeps its settings (only epochs and backend may change): {flags}"
+                "train: a run that is resumed keeps its settings (only epochs, backend and on-device may change): "
+                + flags
             )
         settings, folder = dataclasses.replace(saved, **given), args.resume
     else:
