@@ -39,6 +39,7 @@ CACHE = 3 << 18  # bytes that the ring of input rows may take of the second-leve
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
+SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
 WINOGRAD = 128  # channels on both sides: with fewer, these loops take no longer than tiles of Winograd
 
@@ -135,7 +136,7 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
 
         return work
 
-    run_all([call(block) for block in plan.blocks(_parts(plan, taps, threads_allowed()))])
+    run_all([call(block) for block in plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))])
     return y
 
 
