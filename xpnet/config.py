@@ -13,7 +13,7 @@
                               operations that do not promise it (torch on a GPU); else ``"0"``
 ``XPNET_GPU_MEMORY_LIMIT``    the most that the arrays of this process may take of a GPU, ``"8GB"`` or
                               ``"80%"``; ``"none"`` leaves it to CuPy and torch
-``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes with NumPy keeps
+``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes on the host keeps
                               for its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone.
                               Only with glibc, and only without settings of its own (``MALLOC_...``)
 ``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
