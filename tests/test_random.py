@@ -105,11 +105,12 @@ def test_a_generator_passes_through():
 
 
 @pytest.mark.parametrize(
-    "arguments", [(-1,), (2**64,), (1.5,), ("1",), (None,), (0, -1), (0, 1.0), (0, 1, -2), (0, 1, 2, 3)]
+    "arguments",
+    [(-1,), (2**64,), (1.5,), ("1",), (None,), (0, -1), (0, 1.0), (0, 1, -2), (0, 1, 2, -3), (0, 1, 2, 3, 4)],
 )
 def test_generator_refusals(arguments):
     with pytest.raises(
         ValueError,
-        match=r"^seed and stream must be integers from 0 to 2\*\*64 - 1, at most two numbers of a stream; got",
+        match=r"^seed and stream must be integers from 0 to 2\*\*64 - 1 .*, at most three numbers of a stream; got",
     ):
         generator(*arguments)

@@ -12,6 +12,7 @@ __all__ = [
     "BackendUnavailableError",
     "DTypeError",
     "DataError",
+    "DistributedError",
     "MissingDependencyError",
     "NonFiniteError",
     "OperationError",
@@ -96,6 +97,10 @@ class BackendUnavailableError(RuntimeError):
 
 class MissingDependencyError(ImportError):
     """An optional package is not installed; the message gives the install command."""
+
+
+class DistributedError(RuntimeError):
+    """The ranks of a distributed run do not fit together; the message gives both values."""
 
 
 class DataError(ValueError):

@@ -23,8 +23,8 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     seed : int, 0 <= seed < 2**64, or numpy.random.Generator
         A generator is returned as it is.
     *stream : int
-        Up to two numbers, for instance an epoch and a batch; streams of a seed are independent, and any
-        of them can be had without those before it.
+        Up to three numbers, for instance an epoch, a batch and a rank; streams of a seed are independent, and
+        any of them can be had without those before it.
 
     Returns
     -------
@@ -33,12 +33,12 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     Raises
     ------
     ValueError
-        If a number is negative or too large, or there are more than two stream numbers.
+        If a number is negative or too large, or there are more than three stream numbers.
 
     Notes
     -----
     The key is ``(seed, first number)``, and zero stands for a first number that is not given. The counter
-    starts at 0, with a second number at ``(0, 0, second number, 1)``.
+    starts at 0, with a second number at ``(0, 0, second number, 1 + third number)``.
 
     Examples
     --------
@@ -53,13 +53,16 @@ def generator(seed: int | np.random.Generator, *stream: int) -> np.random.Genera
     if isinstance(seed, np.random.Generator):
         return seed
     words = (seed, *stream)
-    if len(words) > 3 or not all(hasattr(word, "__index__") and 0 <= word < 2**64 for word in words):
+    whole = all(hasattr(word, "__index__") and 0 <= word < 2**64 for word in words)
+    if len(words) > 4 or not whole or words[3:] == (2**64 - 1,):
         raise ValueError(
-            f"seed and stream must be integers from 0 to 2**64 - 1, at most two numbers of a stream; got {words}"
+            "seed and stream must be integers from 0 to 2**64 - 1 (the third of a stream below that), at most three "
+            f"numbers of a stream; got {words}"
         )
     key = np.array((*words, 0)[:2], dtype=np.uint64)
     # The last word keeps clear of the counters of `keep_mask` and of streams with one number
-    counter = np.array([0, 0, words[2], 1] if len(words) == 3 else [0] * 4, dtype=np.uint64)
+    later = [0, 0, words[2], 1 + sum(words[3:])] if len(words) > 2 else [0] * 4
+    counter = np.array(later, dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 

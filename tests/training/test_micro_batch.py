@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xpnet import backend
 from xpnet.errors import ArgumentError
 from xpnet.layers import Dense, ReLU, Sequential
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
@@ -21,12 +22,13 @@ LOSSES = {
 }
 
 
-def model() -> Sequential:
-    return Sequential(Dense(8), ReLU(), Dense(3)).build((4,), rng=5)
+def model(dtype: str = "float32") -> Sequential:
+    with backend.using(backend.get().name, dtype=dtype):
+        return Sequential(Dense(8), ReLU(), Dense(3)).build((4,), rng=5)
 
 
 def both_ways(xp, loss, x, t, micro_batch: int):
-    whole, pieces = model(), model()
+    whole, pieces = model(x.dtype.name), model(x.dtype.name)
     x, t = xp.asarray(x), xp.asarray(t)
     expected, y = forward_backward(whole, loss, x, t)
     pieces.store.segments[0].grad[...] = 7.0  # what an earlier step left
@@ -40,8 +42,9 @@ def both_ways(xp, loss, x, t, micro_batch: int):
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 10, 13, 50])
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_to_the_whole_batch(xp, rng, name, micro_batch) -> None:
-    x, t = rng.standard_normal((13, 4)).astype(np.float32), rng.integers(0, 3, 13)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])  # a float64 of NumPy is a float of Python too
+def test_equal_to_the_whole_batch(xp, rng, name, micro_batch, dtype) -> None:
+    x, t = rng.standard_normal((13, 4)).astype(dtype), rng.integers(0, 3, 13)
     t[:4] = 2  # the first piece of 4 counts for nothing where 2 is left out
     both_ways(xp, LOSSES[name](), x, t, micro_batch)
 

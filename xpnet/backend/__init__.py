@@ -25,7 +25,7 @@ from xpnet.backend.namespaces import (
 )
 from xpnet.backend.selection import Backend, BackendStatus, available, get, register, use, using
 from xpnet.backend.threads import carry
-from xpnet.backend.transfer import asarray, asarray_like, synchronize, to_numpy
+from xpnet.backend.transfer import asarray, asarray_like, synchronize, synchronize_array, to_numpy
 from xpnet.errors import BackendUnavailableError
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "is_on_host",
     "register",
     "synchronize",
+    "synchronize_array",
     "to_numpy",
     "use",
     "using",

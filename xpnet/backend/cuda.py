@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cuda_report", "cudnn_version", "driver_version"]
+from xpnet.backend.selection import Backend
+
+__all__ = ["cuda_report", "cudnn_version", "device_of_rank", "driver_version", "gpu_identity"]
 
 
 def driver_version() -> int | None:
@@ -87,3 +90,29 @@ def _gpu(cupy: Any, index: int) -> dict[str, Any]:
 
 def _dotted(version: int | None) -> str | None:
     return None if version is None else f"{version // 1000}.{version % 1000 // 10}"
+
+
+def device_of_rank(name: str | None, local_rank: int) -> str | None:
+    """Return the name of a backend with the GPU of a process among those on its machine.
+
+    Examples
+    --------
+    >>> from xpnet.backend.cuda import device_of_rank
+    >>> device_of_rank("numpy", 1), device_of_rank("cupy:3", 1)
+    ('numpy', 'cupy:3')
+    """
+    wanted = name or os.environ.get("XPNET_BACKEND") or "auto"
+    if wanted in ("auto", "cupy"):
+        gpus = cuda_report()["gpus"]
+        return f"cupy:{local_rank % len(gpus)}" if gpus else name
+    if wanted == "torch:cuda":
+        import torch
+
+        count = torch.cuda.device_count()
+        return f"torch:cuda:{local_rank % count}" if count else name
+    return name
+
+
+def gpu_identity(chosen: Backend) -> str | None:
+    """Return what tells the GPU of CuPy's backend from the others of its machine; None for other backends."""
+    return chosen.device.pci_bus_id if chosen.name.partition(":")[0] == "cupy" else None

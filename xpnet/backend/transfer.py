@@ -11,7 +11,7 @@ from xpnet.backend.namespaces import DTYPES, Array, array_namespace, device_of
 from xpnet.backend.selection import get
 from xpnet.errors import DTypeError
 
-__all__ = ["asarray", "asarray_like", "synchronize", "to_numpy"]
+__all__ = ["asarray", "asarray_like", "synchronize", "synchronize_array", "to_numpy"]
 
 
 def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -122,3 +122,12 @@ def synchronize() -> None:
         import torch
 
         torch.cuda.synchronize(chosen.device)
+
+
+def synchronize_array(x: Array) -> None:
+    """Wait until what the current stream of a CuPy array's device is to do, the array's values with it, is done."""
+    if array_api_compat.is_cupy_array(x):
+        with x.device:
+            import cupy
+
+            cupy.cuda.get_current_stream().synchronize()

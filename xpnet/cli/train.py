@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import shlex
 import sys
 import types
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.cli.guard import INTERRUPTED, guarded
+from xpnet.distributed import Communicator, ending_together
+from xpnet.distributed.launch import KINDS, choose, join
 from xpnet.run import Settings, open_settings, train
+from xpnet.run.scaling import RULES, scaled
 from xpnet.text import parse_spec
 from xpnet.training import Callback, PhaseTimes, TensorBoard
 
@@ -24,6 +28,7 @@ EPILOG = """examples:
   xpnet train --model resnet20 --data cifar10 --augment crop:4,flip --validation 0.1 --schedule cosine
   xpnet train --config runs/lenet-mnist/settings.toml --seed 1
   xpnet train --resume runs/lenet-mnist
+  mpiexec -n 4 python -m xpnet train --distributed --model resnet20 --data cifar10 --batch-size 256
 """
 
 
@@ -59,6 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too, into the folder")
     parser.add_argument("--times", action="store_true", help="show at the end where the time of the steps went")
+    parser.add_argument(
+        "--distributed",
+        nargs="?",
+        const="auto",
+        choices=KINDS,
+        help="train on all processes that mpiexec or srun has started; batch sizes are those of all together",
+    )
+    parser.add_argument(
+        "--scale-lr",
+        choices=RULES,
+        help="take batch size and learning rate for those of one process, and scale both by their number",
+    )
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
 
 
@@ -68,33 +85,64 @@ def _metavar(kind: type) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Train; return the exit code."""
+    if args.distributed is None:
+        if args.scale_lr is not None:
+            raise ValueError("train: --scale-lr goes by the number of processes; it needs --distributed")
+        return _run(args, None)
+    comm = join()
+    with ending_together(comm, verbose=getattr(args, "verbose", False)):
+        return _run(args, comm)
+
+
+def _run(args: argparse.Namespace, comm: Communicator | None) -> int:
+    plan = functools.partial(_plan, args, 1 if comm is None else comm.size)
+    settings, folder, resume = plan() if comm is None else comm.from_root(plan)
+    if comm is not None:
+        comm = choose(comm, args.distributed, backend_name=settings.backend, dtype=settings.dtype)
+    times = PhaseTimes(synchronize=True)
+    callbacks: list[Callback] = [times] if args.times else []
+    if args.tensorboard:
+        callbacks.append(TensorBoard(folder / "tensorboard"))
+    outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks, communicator=comm)
+    if args.times and (comm is None or comm.is_root):
+        print(times.table())
+    return INTERRUPTED if outcome.history.interrupted else 0
+
+
+def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
+    """Return what the flags say: settings, folder, and whether a run goes on there."""
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Settings) if hasattr(args, f.name)}
     if args.resume is not None:
         if args.config is not None or args.out is not None:
             raise ValueError("train: --resume takes settings and folder of the run; leave out --config and --out")
         saved = open_settings(args.resume)
         changed = {name for name in given if given[name] != getattr(saved, name)}
-        fixed = changed - {"epochs", "backend", "on_device"}
+        fixed = {f"--{name.replace('_', '-')}" for name in changed - {"epochs", "backend", "on_device"}}
+        fixed |= set() if args.scale_lr is None else {"--scale-lr"}
         if fixed:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
             raise ValueError(
                 "train: a run that is resumed keeps its settings (only epochs, backend and on-device may change): "
-                + flags
+                + ", ".join(sorted(fixed))
             )
         settings, folder = dataclasses.replace(saved, **given), args.resume
     else:
         values = Settings.read(args.config) if args.config is not None else {}
         settings = Settings.from_dict(args.base.to_dict() | values | given)
         folder = _new_folder(args.out, settings)
-    times = PhaseTimes(synchronize=True)
-    callbacks: list[Callback] = [times] if args.times else []
-    if args.tensorboard:
-        callbacks.append(TensorBoard(folder / "tensorboard"))
-    resume = (folder / "last.safetensors").exists()  # a run that was ended before its first checkpoint begins again
-    outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks)
-    if args.times:
-        print(times.table())
-    return INTERRUPTED if outcome.history.interrupted else 0
+        if args.scale_lr is not None:
+            settings = _scaled(settings, ranks, args.scale_lr)
+    # a run that was ended before its first checkpoint begins again
+    return settings, folder, (folder / "last.safetensors").exists()
+
+
+def _scaled(settings: Settings, ranks: int, rule: str) -> Settings:
+    """Return the settings for several processes, and say what they have become."""
+    found = scaled(settings, ranks, rule)
+    print(
+        f"{ranks} ranks: batch size {settings.batch_size} -> {found.batch_size}, learning rate {settings.lr:g} -> "
+        f"{found.lr:g} ({rule} rule), rising over {found.warmup} epochs"
+    )
+    return found
 
 
 def _new_folder(wanted: Path | None, settings: Settings) -> Path:

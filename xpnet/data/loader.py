@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from xpnet.data._loader_checks import (
 )
 from xpnet.data._prefetch import ahead
 from xpnet.data._resident import FromDevice, Resident
+from xpnet.data.share import Share
 from xpnet.random import generator
 
 __all__ = ["Augment", "Loader"]
@@ -74,6 +76,8 @@ class Loader:
 
     Attributes
     ----------
+    share : Share or None
+        Of a run on several processes: give this rank's part of every batch only. `Trainer` sets it.
     epoch : int
         Number of the epoch that the next pass gives (or the pass under way is giving), from 0 on.
         It goes up when a pass ends or is abandoned, and may be set to any other number.
@@ -101,7 +105,8 @@ class Loader:
     of a batch runs beside the step before it.
 
     The order of epoch e is ``generator(seed, e).permutation(N)``, and `augment` is given
-    ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again.
+    ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again. With a `share` it is
+    ``generator(seed, e, number, rank)``: ranks draw different numbers.
 
     The thread that prepares batches works with the selection of backend, the device and the stream of
     the thread that began the pass. It ends with the pass, however that ends; an exception in it
@@ -150,6 +155,7 @@ class Loader:
         self.prefetch = None if prefetch is None else checked_int("prefetch", prefetch, 0, "0 or more")
         self.on_device = checked_place(on_device)
         self._resident: tuple[Any, Resident | None] | None = None  # where, and what is there
+        self.share: Share | None = None
         self.epoch = 0
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
@@ -168,6 +174,11 @@ class Loader:
     def samples(self) -> int:
         """Samples that one epoch gives."""
         return min(self._size, len(self) * self.batch_size)
+
+    @property
+    def stored(self) -> tuple[np.ndarray, np.ndarray]:
+        """All samples and labels as they were given, on the host; not to be changed."""
+        return self._x, self._t
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -216,8 +227,9 @@ class Loader:
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")
         # All that a batch depends on is settled here, so that a thread makes the same ones
         context = contextvars.copy_context()
-        source = self._source(epoch)
-        maker = self._maker(epoch, source)
+        order, begins = self._order(epoch)
+        source = self._source(order)
+        maker = self._maker(epoch, source, begins)
         numbers = range(start, len(self))
         depth = self._depth(source)
         try:
@@ -238,9 +250,18 @@ class Loader:
         at_hand = isinstance(source, FromDevice) or backend.is_on_host(chosen.xp.empty(0, device=chosen.device))
         return 0 if at_hand else 2
 
-    def _source(self, epoch: int) -> FromHost | FromDevice:
-        """Return where the batches of an epoch come from, in the backend selected now."""
+    def _order(self, epoch: int) -> tuple[Rows, list[int]]:
+        """Return the rows of an epoch in their order, and where in it each batch begins; with a share, this rank's."""
         order: Rows = generator(self.seed, epoch).permutation(self._size) if self.shuffle else np.arange(self._size)
+        starts = range(0, self.samples, self.batch_size)
+        parts = [order[start : min(start + self.batch_size, self.samples)] for start in starts]
+        if self.share is not None:
+            parts = [self.share.rows(part) for part in parts]
+            order = np.concatenate(parts)
+        return order, [0, *itertools.accumulate(len(part) for part in parts)]
+
+    def _source(self, order: Rows) -> FromHost | FromDevice:
+        """Return where the batches of an epoch come from, in the backend selected now."""
         chosen = backend.get()  # for the whole pass
         dtype = chosen.dtype if self._dtype is None else backend.dtype_by_name(chosen.xp, self._dtype)
         resident = self._on_device(chosen, dtype)
@@ -259,18 +280,21 @@ class Loader:
             self._resident = place, Resident(self._x, self._t, chosen, dtype) if wanted else None
         return self._resident[1]
 
-    def _maker(self, epoch: int, source: FromHost | FromDevice) -> Callable[[int], tuple[Array, Array]]:
+    def _maker(
+        self, epoch: int, source: FromHost | FromDevice, begins: list[int]
+    ) -> Callable[[int], tuple[Array, Array]]:
         """Return the function that makes the batches of an epoch by their numbers."""
-        size, last, seed, augment = self.batch_size, self.samples, self.seed, self.augment
+        seed, augment, share = self.seed, self.augment, self.share
         on_device = backend.carry(backend.get())
 
         def make(number: int) -> tuple[Array, Array]:
-            start, stop = number * size, min((number + 1) * size, last)
+            start, stop = begins[number : number + 2]
             with on_device():
                 x, t = source.batch(start, stop)
                 if augment is None:
                     return x, t
-                return checked_augmented(augment(x, t, generator(seed, epoch, number)), stop - start, augment)
+                rng = generator(seed, epoch, number, 0 if share is None else share.rank)
+                return checked_augmented(augment(x, t, rng), stop - start, augment)
 
         return make
 

@@ -10,7 +10,7 @@ from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels import find
 
-__all__ = ["BatchNormCtx", "batch_norm_backward", "batch_norm_forward"]
+__all__ = ["BatchNormCtx", "batch_norm_backward", "batch_norm_forward", "check_batch_norm"]
 
 
 class BatchNormCtx(NamedTuple):
@@ -87,12 +87,7 @@ def batch_norm_forward(
     >>> mean, var
     (array([0.2]), array([1.1]))
     """
-    xp = check_arrays("batch_norm", x=x, gamma=gamma, beta=beta)
-    _check_shapes(xp, x, gamma, beta, running_mean, running_var)
-    if not 0.0 <= momentum <= 1.0:
-        raise ArgumentError("batch_norm", f"momentum must be between 0 and 1, got {momentum!r}")
-    if not eps > 0.0:
-        raise ArgumentError("batch_norm", f"eps must be above 0, got {eps!r}")
+    xp = check_batch_norm(x, gamma, beta, running_mean, running_var, momentum=momentum, eps=eps)
     if train and math.prod(x.shape) == x.shape[1]:
         raise ShapeError(
             "batch_norm",
@@ -154,9 +149,18 @@ def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | No
     return dx, None if ctx.gamma is None else dgamma, dbeta if ctx.has_beta else None
 
 
-def _check_shapes(
-    xp: Any, x: Array, gamma: Array | None, beta: Array | None, running_mean: Array, running_var: Array
-) -> None:
+def check_batch_norm(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """Check the arguments of `batch_norm_forward`; return the namespace."""
+    xp = check_arrays("batch_norm", x=x, gamma=gamma, beta=beta)
     if len(x.shape) not in (2, 4) or 0 in x.shape:
         raise ShapeError("batch_norm", f"x must be (N, C) or (N, C, H, W), none empty, got shape {tuple(x.shape)}")
     wide = xp.empty((0,), dtype=wide_dtype(xp, x.dtype), device=device_of(x))
@@ -169,3 +173,8 @@ def _check_shapes(
                 "batch_norm",
                 f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",
             )
+    if not 0.0 <= momentum <= 1.0:
+        raise ArgumentError("batch_norm", f"momentum must be between 0 and 1, got {momentum!r}")
+    if not eps > 0.0:
+        raise ArgumentError("batch_norm", f"eps must be above 0, got {eps!r}")
+    return xp

@@ -116,13 +116,18 @@ class BatchNorm(Layer):
             momentum=1.0 if self.momentum is None else self.momentum,
             eps=self.eps,
         )
-        if train and self.momentum is None:  # mean and var are those of the batch
+        if train:
+            self._remember(mean, var)
+        return from_nchw(y, self.data_format), ctx
+
+    def _remember(self, mean: Array, var: Array) -> None:
+        """Take over new running statistics."""
+        if self.momentum is None:  # mean and var are those of the batch
             self.batches = self.batches + 1.0
             weight = 1.0 / self.batches
             mean = (1.0 - weight) * self.running_mean + weight * mean
             var = (1.0 - weight) * self.running_var + weight * var
         self.running_mean, self.running_var = mean, var
-        return from_nchw(y, self.data_format), ctx
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         dx, dgamma, dbeta = batch_norm_backward(to_nchw(dy, self.data_format), ctx)

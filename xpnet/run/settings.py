@@ -61,6 +61,9 @@ class Settings:
     epochs: int = _field(10, "passes over the training images", above=0)
     batch_size: int = _field(64, "images in a step", above=0)
     micro_batch: int | None = _field(None, "go through each batch in pieces of so many images", above=0)
+    batch_norm: str = _field(
+        "rank", "with several processes: by the images of each rank, or of all", choices=("rank", "all")
+    )
     optimizer: str = _field("adam", "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, ...", metavar="NAME")
     lr: float = _field(0.001, "learning rate", above=0.0)
     weight_decay: float = _field(0.0, "L2 coefficient (apart from the gradient for adamw, lamb, lion)", least=0.0)

@@ -10,6 +10,7 @@ from typing import Any
 from xpnet import backend, optim
 from xpnet.backend import Backend
 from xpnet.data import Dataset, Loader
+from xpnet.distributed import Communicator, SingleCommunicator, synchronize_batch_norm
 from xpnet.errors import WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
@@ -65,6 +66,7 @@ def train(
     command: str = "",
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    communicator: Communicator | None = None,
 ) -> Outcome:
     """Train as the settings say and leave everything in a folder.
 
@@ -81,6 +83,9 @@ def train(
         Beside those that the settings ask for.
     verbose : bool, default True
         Print the summary of the model, a line for each epoch and the results.
+    communicator : Communicator, optional
+        Of the ranks that train together, of `xpnet.distributed.connect`, which has selected the backend too. All call
+        this function; rank 0 alone prints, reads the checkpoint and writes files.
 
     Returns
     -------
@@ -91,8 +96,10 @@ def train(
     ValueError, OperationError, DataError, WeightsError, MissingDependencyError, OSError
         As the parts of the run do; checkpoints written so far stay.
     """
-    chosen = backend.use(settings.backend, dtype=settings.dtype)
-    dataset = load_dataset(settings)
+    comm = SingleCommunicator() if communicator is None else communicator
+    chosen = backend.use(settings.backend, dtype=settings.dtype) if communicator is None else backend.get()
+    verbose = verbose and comm.is_root
+    dataset = _one_after_the_other(comm, settings)
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
     tests = held_out(*dataset.test, scale, on_device=settings.on_device)
@@ -111,13 +118,18 @@ def train(
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
     model = make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
-    trainer = _trainer(settings, dataset, model, len(loader), [checkpoint, CSVLog(folder / "log.csv"), *callbacks])
-    if resume:
-        load_checkpoint(checkpoint.last, trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.save(folder / "settings.toml")
+    if settings.batch_norm == "all":
+        synchronize_batch_norm(model, comm)
+    trainer = _trainer(
+        settings, dataset, model, len(loader), [checkpoint, CSVLog(folder / "log.csv"), *callbacks], comm
+    )
+    if comm.is_root:  # the others are given its state and write nothing
+        if resume:
+            load_checkpoint(checkpoint.last, trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.save(folder / "settings.toml")
     if verbose:
-        print(_opening(dataset, chosen))
+        print(_opening(dataset, chosen, comm))
         print(model.summary())
         if resume:
             print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
@@ -126,10 +138,26 @@ def train(
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
     }
-    return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose)
+    if comm.size > 1:
+        described["ranks"] = comm.size
+    return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose, comm)
 
 
-def _trainer(settings: Settings, dataset: Dataset, model: Layer, batches: int, callbacks: list[Callback]) -> Trainer:
+def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
+    """Load the data on one rank of each machine first: it may have to download or unpack them."""
+    found = load_dataset(settings) if comm.local_rank == 0 else None
+    comm.barrier()
+    return load_dataset(settings) if found is None else found
+
+
+def _trainer(
+    settings: Settings,
+    dataset: Dataset,
+    model: Layer,
+    batches: int,
+    callbacks: list[Callback],
+    comm: Communicator,
+) -> Trainer:
     options: dict[str, Any] = {"lr": settings.lr}
     if settings.weight_decay:
         options["weight_decay"] = settings.weight_decay
@@ -146,6 +174,7 @@ def _trainer(settings: Settings, dataset: Dataset, model: Layer, batches: int, c
         metrics=() if settings.top is None else (f"top{settings.top}",),
         callbacks=callbacks,
         seed=settings.seed,
+        communicator=comm if comm.size > 1 else None,
     )
 
 
@@ -167,10 +196,11 @@ def _schedule(settings: Settings, batches: int) -> Schedule | None:
     return Warmup(schedule, length=settings.warmup * (batches if schedule.every == "update" else 1))
 
 
-def _opening(dataset: Dataset, chosen: Backend) -> str:
+def _opening(dataset: Dataset, chosen: Backend, comm: Communicator) -> str:
     kept = "" if dataset.validation is None else f", {len(dataset.validation.t):,} validation"
     counts = f"{len(dataset.train.t):,} training{kept} and {len(dataset.test.t):,} test images"
-    return f"{dataset.name}: {counts}; backend {chosen.name}"
+    ranks = f"; {comm.size} ranks through {comm.name}" if comm.size > 1 else ""
+    return f"{dataset.name}: {counts}; backend {chosen.name}{ranks}"
 
 
 def _finish(
@@ -181,6 +211,7 @@ def _finish(
     checkpoint: Checkpoint,
     about: dict[str, Any],
     verbose: bool,
+    comm: Communicator,
 ) -> Outcome:
     """Measure on the test images, once, and write what is to be kept."""
     say = print if verbose else lambda *args: None
@@ -191,21 +222,35 @@ def _finish(
     test = trainer.evaluate(tests)
     say(f"test accuracy {test.accuracy:.4f}, loss {test.loss:.4f}")
     best = None
-    if about["settings"]["validation"] and checkpoint.best.exists():
+    if about["settings"]["validation"]:
         last = trainer.model.state_dict()
-        try:
-            load_weights(trainer.model, checkpoint.best)
+        if _take_best(trainer.model, checkpoint, comm, say):
             best = trainer.evaluate(tests)
             say(f"best epoch: test accuracy {best.accuracy:.4f}, loss {best.loss:.4f}")
-        except WeightsError as error:
-            say(f"the best epoch cannot be read: {error}")
         trainer.model.load_state_dict(last)
     about |= {"test_accuracy": test.accuracy, "test_loss": test.loss, "seconds": round(sum(history["seconds"]), 1)}
     if best is not None:
         about |= {"best_test_accuracy": best.accuracy, "best_test_loss": best.loss}
+    if not comm.is_root:
+        return Outcome(folder, history, test, best)
     history.save(folder / "history.json", about=about)
     if len(history):
         title = f"{about['model']} on {about['data']}"
         save_figure(plot_history(history, title=title), folder / "curves.png")
     say(f"results in {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))))
     return Outcome(folder, history, test, best)
+
+
+def _take_best(model: Layer, checkpoint: Checkpoint, comm: Communicator, say: Any) -> bool:
+    """Give the model, on all ranks, the weights of the best epoch; whether there are any."""
+    arrays = None
+    if comm.is_root and checkpoint.best.exists():
+        try:
+            load_weights(model, checkpoint.best)
+            arrays = {name: backend.to_numpy(a) for name, a in model.state_dict().items()}
+        except WeightsError as error:
+            say(f"the best epoch cannot be read: {error}")
+    arrays = comm.broadcast_object(arrays)
+    if arrays is not None:
+        model.load_state_dict(arrays)
+    return arrays is not None

@@ -26,7 +26,7 @@ from xpnet.training.position import Position
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
 
-__all__ = ["FORMAT", "load_checkpoint", "read_about", "save_checkpoint"]
+__all__ = ["FORMAT", "State", "capture", "load_checkpoint", "read_about", "restore", "save_checkpoint"]
 
 FORMAT = 1  # goes up when older versions can no longer read the file
 UNCHANGED = "Nothing has been changed."
@@ -80,7 +80,7 @@ def save_checkpoint(path: str | os.PathLike[str], trainer: Trainer, *, about: Ma
     >>> len(resumed.history), resumed.optimizer.step
     (3, 3)
     """
-    state = _capture(trainer)
+    state = capture(trainer)
     arrays = {name: np.ascontiguousarray(backend.to_numpy(a)) for name, a in state.arrays.items()}
     dtype = trainer.model.parameters()[0].data.dtype if trainer.model.parameters() else backend.get().dtype
     content = {
@@ -128,11 +128,11 @@ def load_checkpoint(path: str | os.PathLike[str], trainer: Trainer) -> Trainer:
         if not trainer.model.built:
             _try_on_copy(trainer, state, content)
             trainer.model.build(tuple(content["input_shape"]), rng=trainer.seed)
-        before = _capture(trainer)
+        before = capture(trainer)
         try:
-            _restore(trainer, state)
+            restore(trainer, state)
         except BaseException:
-            _restore(trainer, before)
+            restore(trainer, before)
             raise
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError, StateError, OperationError) as error:
         text = str(error).replace("The model has not been changed.", "").strip()
@@ -151,7 +151,7 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(path)[1]
 
 
-def _capture(trainer: Trainer) -> State:
+def capture(trainer: Trainer) -> State:
     """Return the state of a trainer; arrays stay where they are."""
     optimizer = trainer.optimizer.state_dict()
     arrays = {f"model.{path}": a for path, a in trainer.model.state_dict().items()}
@@ -177,7 +177,7 @@ def _capture(trainer: Trainer) -> State:
     )
 
 
-def _restore(trainer: Trainer, state: State) -> None:
+def restore(trainer: Trainer, state: State) -> None:
     """Put a trainer into a state; an exception may leave half of it done."""
     plain = state.plain
     history, position = History.from_dict(plain["history"]), Position.from_dict(plain["position"])
@@ -230,7 +230,7 @@ def _try_on_copy(trainer: Trainer, state: State, content: Mapping[str, Any]) -> 
     trial.model, trial.optimizer, trial.schedule = copy.deepcopy((trainer.model, trainer.optimizer, trainer.schedule))
     trial._loss_scale = copy.deepcopy(trainer._loss_scale)
     trial.model.build(tuple(shape), rng=trainer.seed)
-    _restore(trial, state)
+    restore(trial, state)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any]]:

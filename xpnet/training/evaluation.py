@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from xpnet.training import metrics
 from xpnet.training.metrics import Accuracy, Metric
 from xpnet.training.step import is_nothing
 
-__all__ = ["Evaluation", "Means", "batches", "evaluate", "predict"]
+__all__ = ["Evaluation", "Means", "batches", "count", "evaluate", "named_metrics", "predict", "read"]
 
 
 def batches(x: Any, t: Any, batch_size: int) -> Iterator[tuple[Array, Array | None]]:
@@ -77,6 +77,18 @@ class Means:
         if self._accuracy is not None:
             self._accuracy.update(y, t)
         self.samples += y.shape[0]
+
+    def sums(self) -> tuple[Any, Any, Any, Any, int]:
+        """Return the sums behind the means: loss, weight, samples found and looked at for the accuracy, samples."""
+        correct, counted = (0, 0) if self._accuracy is None else (self._accuracy.correct, self._accuracy.counted)
+        return self._total, self._weight, correct, counted, self.samples
+
+    def include(self, total: Any, weight: Any, correct: Any, counted: Any, samples: int) -> None:
+        """Add the sums of other batches, or of other processes."""
+        self._total, self._weight = self._total + total, self._weight + weight
+        if self._accuracy is not None:
+            self._accuracy.add_counts((correct, counted))
+        self.samples += samples
 
     def read(self) -> Evaluation:
         """Return the means; on a GPU this waits for it."""
@@ -149,21 +161,33 @@ def evaluate(
     array([[3, 0],
            [1, 0]])
     """
-    measure = losses.by_name(loss)
-    more = named_metrics(metrics)
-    means = Means(measure)
-    for metric in more.values():
+    measure, more = losses.by_name(loss), named_metrics(metrics)
+    means = count(
+        model, data if isinstance(data, Loader) else batches(data[0], data[1], batch_size), measure, more.values()
+    )
+    return read(means, more)
+
+
+def count(model: Layer, given: Iterable[tuple[Array, Any]], loss: Loss, metrics: Iterable[Metric]) -> Means:
+    """Run the model over batches; return the sums of their losses, and let the metrics count from 0 on."""
+    more = list(metrics)
+    means = Means(loss)
+    for metric in more:
         metric.reset()
-    for x, t in data if isinstance(data, Loader) else batches(data[0], data[1], batch_size):
+    for x, t in given:
         y = model.predict(x)
-        for metric in more.values():
+        for metric in more:
             metric.update(y, t)
-        if not is_nothing(measure.weight(y, t)):
-            means.add(measure(y, t), y, t)
+        if not is_nothing(loss.weight(y, t)):
+            means.add(loss(y, t), y, t)
+    return means
+
+
+def read(means: Means, metrics: Mapping[str, Metric]) -> Evaluation:
+    """Return what has been counted; ValueError if no sample counts."""
     if not means.samples:
         raise ValueError("evaluate: no sample counts: all are left out or weigh nothing")
-    loss_and_accuracy = means.read()
-    return loss_and_accuracy._replace(metrics={name: metric.result() for name, metric in more.items()})
+    return means.read()._replace(metrics={name: metric.result() for name, metric in metrics.items()})
 
 
 def named_metrics(wanted: Sequence[str | Metric]) -> dict[str, Metric]:

@@ -59,6 +59,16 @@ class Metric:
         """Return what was measured since `reset`."""
         raise NotImplementedError(f"{type(self).__name__} must define result()")
 
+    def counts(self) -> Any:
+        """Return what was counted since `reset`, as numbers and NumPy arrays; only runs on several processes ask."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define counts() and add_counts(counts) to be measured on several processes"
+        )
+
+    def add_counts(self, counts: Any) -> None:
+        """Add what `counts` returned, on this process or another one."""
+        raise NotImplementedError(f"{type(self).__name__} must define add_counts(counts)")
+
 
 class Accuracy(Metric):
     """Fraction of the samples whose class was found.
@@ -104,6 +114,14 @@ class Accuracy(Metric):
         """Return the fraction; NaN if nothing was counted."""
         counted = int(self.counted)
         return int(self.correct) / counted if counted else float("nan")
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many were right and how many counted."""
+        return int(self.correct), int(self.counted)
+
+    def add_counts(self, counts: tuple[Any, Any]) -> None:
+        """Add counts, whole numbers or 0-d integer arrays."""
+        self.correct, self.counted = self.correct + counts[0], self.counted + counts[1]
 
 
 class TopK(Metric):
@@ -153,6 +171,14 @@ class TopK(Metric):
     def result(self) -> float:
         """Return the fraction; NaN if nothing was counted."""
         return int(self.found) / self.counted if self.counted else float("nan")
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many were found and how many counted."""
+        return int(self.found), self.counted
+
+    def add_counts(self, counts: tuple[int, int]) -> None:
+        """Add counts."""
+        self.found, self.counted = self.found + counts[0], self.counted + counts[1]
 
 
 class ClassScores(NamedTuple):
@@ -238,6 +264,15 @@ class ConfusionMatrix(Metric):
         if self._counts is None:
             raise ValueError("ConfusionMatrix: nothing counted yet; call update(y, t) first")
         return np.asarray(to_numpy(self._counts))
+
+    def counts(self) -> npt.NDArray[np.int64] | None:
+        """Return the matrix, or None if nothing was counted."""
+        return None if self._counts is None else self.result()
+
+    def add_counts(self, counts: npt.NDArray[np.int64] | None) -> None:
+        """Add a matrix."""
+        if counts is not None:
+            self._counts = counts if self._counts is None else to_numpy(self._counts) + counts
 
     def scores(self) -> ClassScores:
         """Return precision, recall and F1 of each class."""

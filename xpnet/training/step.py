@@ -14,7 +14,7 @@ from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.training.shortage import advised
 
-__all__ = ["forward_backward", "is_nothing", "train_step"]
+__all__ = ["forward_backward", "is_nothing", "is_plain", "train_step"]
 
 
 def train_step(
@@ -151,7 +151,7 @@ def _accumulate(
     y = array_namespace(*outputs).concat(outputs, axis=0)
     if fresh:
         return loss.forward(y, t), y  # it says that there is nothing to learn from
-    if isinstance(weight, float):
+    if is_plain(weight):
         return value, y  # the shares of equal samples sum to 1
     for segment in model.store.segments:
         xp = array_namespace(segment.grad)
@@ -161,4 +161,9 @@ def _accumulate(
 
 def is_nothing(weight: Array | float) -> bool:
     """Tell whether no sample of a batch counts; waits for the device only where samples weigh differently."""
-    return not isinstance(weight, float) and float(weight) == 0.0
+    return not is_plain(weight) and float(weight) == 0.0
+
+
+def is_plain(weight: Array | float) -> bool:
+    """Tell whether a weight is that of equal samples: a number of Python, and no float64 of NumPy, which is one too."""
+    return type(weight) is float

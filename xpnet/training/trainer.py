@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,14 +19,17 @@ from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.optim.loss_scale import as_loss_scale
 from xpnet.schedules import Schedule, as_schedule
+from xpnet.training.alone import Alone
 from xpnet.training.callbacks import Callback, Checkpoint
-from xpnet.training.evaluation import Evaluation, evaluate, named_metrics
+from xpnet.training.evaluation import Evaluation, named_metrics
 from xpnet.training.history import Epoch, History
 from xpnet.training.metrics import Metric
 from xpnet.training.position import Position
 from xpnet.training.progress import ProgressBar, epoch_line, memory_use, skipped
 from xpnet.training.shortage import advised
-from xpnet.training.step import forward_backward
+
+if TYPE_CHECKING:
+    from xpnet.distributed import Communicator
 
 __all__ = ["Trainer"]
 
@@ -62,6 +65,9 @@ class Trainer:
         in the history under ``validation_metrics``, and ``history["top5"]`` has them too.
     callbacks : sequence of Callback, optional
         Called in this order, `Checkpoint` last.
+    communicator : Communicator, optional
+        Of the ranks that train together, each with its share of every batch; see `xpnet.distributed`. Batch sizes
+        are those of all ranks together.
 
     Attributes
     ----------
@@ -103,6 +109,7 @@ class Trainer:
         schedule: Schedule | Callable[[int], float] | None = None,
         metrics: Sequence[str | Metric] = (),
         callbacks: Sequence[Callback] = (),
+        communicator: Communicator | None = None,
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"Trainer: micro_batch must be at least 1, got {micro_batch!r}")
@@ -118,8 +125,10 @@ class Trainer:
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
         self.position = Position()
+        self.parallel = Alone() if communicator is None else _data_parallel(communicator)
         self._last = 0
         self._stop: str | None = None
+        self._interrupted = False
 
     def fit(
         self,
@@ -169,11 +178,14 @@ class Trainer:
         held_out = _first(validation, validation_samples)
         if not self.model.built:
             self.model.build(_sample_shape(train, loader), rng=self.seed)
+        self.parallel.begin(self, loader, held_out)
+        self._last = self._last_epoch(epochs, until)  # by the history that rank 0 may have brought
         self.history.interrupted, self.history.stopped, self._stop = False, None, None
         error: BaseException | None = None
         with InterruptGuard() as interrupt:
             try:
                 self._call("on_fit_begin")
+                self._agree(interrupt)
                 while len(self.history) < self._last and self._stop is None and not self.history.interrupted:
                     self._epoch(loader, held_out, interrupt, verbose)
                 self.history.stopped = self._stop
@@ -182,6 +194,7 @@ class Trainer:
                 error = raised
                 raise
             finally:
+                self.parallel.end(loader)
                 self._call("on_fit_end", error)
         return self.history
 
@@ -190,7 +203,7 @@ class Trainer:
     ) -> Evaluation:
         """Measure the model on ``(x, t)`` or a Loader, by default with the trainer's metrics; see `evaluate`."""
         wanted = list(self.metrics.values()) if metrics is None else metrics
-        return evaluate(self.model, data, loss=self.loss, metrics=wanted, batch_size=batch_size)
+        return self.parallel.evaluate(self, data, metrics=wanted, batch_size=batch_size)
 
     @property
     def loss_scale(self) -> LossScale | None:
@@ -199,6 +212,11 @@ class Trainer:
             types = {dtype_name(p.data.dtype) for p in self.model.parameters()}
             self._loss_scale = as_loss_scale("dynamic" if "float16" in types else None)
         return self._loss_scale if isinstance(self._loss_scale, LossScale) else None
+
+    @property
+    def scale(self) -> float:
+        """What the loss is multiplied by now."""
+        return 1.0 if self.loss_scale is None else self.loss_scale.value
 
     def stop(self, reason: str) -> None:
         """End the run after the step or epoch under way; for callbacks."""
@@ -219,9 +237,14 @@ class Trainer:
 
     def _call(self, hook: str, *args: Any) -> None:
         for callback in reversed(self.callbacks) if hook == "on_fit_end" else self.callbacks:
-            getattr(callback, hook)(self, *args)
+            if self.parallel.is_root or not callback.writes:
+                getattr(callback, hook)(self, *args)
 
-    def _enter(self, phase: str) -> None:
+    def _agree(self, interrupt: InterruptGuard) -> None:
+        self._interrupted, self._stop = self.parallel.agree(interrupt.requested, self._stop)
+
+    def enter(self, phase: str) -> None:
+        """Tell the callbacks that watch it that a phase begins; see `Callback.on_phase`."""
         for callback in self._watching:
             callback.on_phase(self, phase)
 
@@ -234,8 +257,9 @@ class Trainer:
         number = len(self.history) + 1
         self._set_rate("epoch", len(self.history))
         title = f"epoch {number}/{self._last}"
+        verbose = verbose and self.parallel.is_root
         if not self._learn(loader, title, interrupt, verbose):
-            self.history.interrupted = interrupt.requested
+            self.history.interrupted = self._interrupted
             return
         seconds, trained = self.position.seconds, self.position.means.read()
         if not math.isfinite(trained.loss):
@@ -246,7 +270,7 @@ class Trainer:
             )
         measured = None
         if held_out is not None:
-            self._enter("validation")
+            self.enter("validation")
             measured = self.evaluate(held_out)
         epoch = Epoch(
             number,
@@ -266,9 +290,11 @@ class Trainer:
         self._observe(epoch)
         if verbose:
             print(epoch_line(epoch, self._last, previous), flush=True)
-        self._enter("callbacks")
+        self.enter("callbacks")
         self._call("on_epoch", epoch)
-        self.history.interrupted = interrupt.requested and not self.ending
+        self.parallel.end_epoch(self)
+        self._agree(interrupt)
+        self.history.interrupted = self._interrupted and not self.ending
 
     def _learn(self, loader: Loader, title: str, interrupt: InterruptGuard, verbose: bool) -> bool:
         """Take the steps of an epoch that are still to be taken; False if something ended it early."""
@@ -284,9 +310,10 @@ class Trainer:
                     rate = position.means.samples / position.seconds
                     bar.show(position.means.read(), rate, skipped(position.skipped), memory_use())
                 if self.callbacks:
-                    self._enter("callbacks")
+                    self.enter("callbacks")
                     self._call("on_update")
-                if (interrupt.requested or self._stop is not None) and position.batch < len(loader):
+                self._agree(interrupt)
+                if (self._interrupted or self._stop is not None) and position.batch < len(loader):
                     return False
         position.means.read()  # so that the time is that of the work and not of sending it
         position.seconds = time.perf_counter() - start
@@ -299,7 +326,7 @@ class Trainer:
             return
         batches = loader.iterate(start)
         while True:
-            self._enter("data")
+            self.enter("data")
             try:
                 batch = next(batches)
             except StopIteration:
@@ -308,17 +335,13 @@ class Trainer:
 
     def _step(self, x: Array, t: Array, position: Position) -> None:
         scale = self.loss_scale
-        factor = 1.0 if scale is None else scale.value
         before = 0 if scale is None else scale.skipped
         with advised(self.model, self.optimizer, x, self.micro_batch):
-            value, y = forward_backward(
-                self.model, self.loss, x, t, micro_batch=self.micro_batch, scale=factor, enter=self._enter
-            )
-            self._enter("update")
+            self.parallel.learn(self, x, t, position)
+            self.enter("update")
             self._set_rate("update", self.optimizer.step)
             self.optimizer.update(self.model, loss_scale=scale)
         position.skipped += 0 if scale is None else scale.skipped - before
-        position.means.add(value, y, t)
 
     def _set_rate(self, every: str, position: int) -> None:
         if self.schedule is not None and self.schedule.every == every:
@@ -338,6 +361,12 @@ class Trainer:
         loader = Loader(x, t, batch_size=self.batch_size, seed=self.seed)
         loader.epoch = len(self.history)
         return loader
+
+
+def _data_parallel(communicator: Communicator) -> Alone:
+    from xpnet.distributed import DataParallel  # which itself needs this package
+
+    return DataParallel(communicator)
 
 
 def _first(data: Any, samples: int | None) -> Any:

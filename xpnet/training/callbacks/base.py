@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from xpnet.training.history import Epoch, value_of
 
@@ -32,13 +32,23 @@ class Callback:
     ...         self.ema = getattr(self, "ema", None) or EMA(trainer.model, decay=0.99)
     ...     def on_update(self, trainer):
     ...         self.ema.update()
+
+    Attributes
+    ----------
+    writes : bool, default False
+        Whether it leaves files or prints. Of a run on several processes only the first calls such a one.
     """
+
+    writes: ClassVar[bool] = False
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step of a call of `fit`; the model is built."""
 
     def on_phase(self, trainer: Trainer, phase: str) -> None:
-        """At the beginning of each phase: data, forward, loss, backward, update, validation or callbacks."""
+        """At the beginning of each phase: data, forward, loss, backward, update, validation or callbacks.
+
+        With several processes there is "exchange" too, between backward and update.
+        """
 
     def on_update(self, trainer: Trainer) -> None:
         """After each update of the weights."""

@@ -29,6 +29,8 @@ class _Log(Callback):
     none twice; then each epoch is appended.
     """
 
+    writes = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
@@ -111,6 +113,8 @@ class TensorBoard(Callback):
     MissingDependencyError
         If neither tensorboardX nor torch with tensorboard is installed.
     """
+
+    writes = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)

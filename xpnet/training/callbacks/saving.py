@@ -63,6 +63,8 @@ class Checkpoint(Callback):
     3
     """
 
+    writes = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
