@@ -15,12 +15,13 @@ import cupy
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic.conv import blocks
 from xpnet.kernels.cuda import is_wide
+from xpnet.kernels.cupy.bias import add_bias
 from xpnet.kernels.cupy.launch import THREADS, innermost, kernel, launch, window_argument
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
-__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "conv2d_relu_forward"]
 
 TAPS_PER_THREAD = 8  # of im2col: each takes the divisions that say where the thread's pixel is
 
@@ -75,21 +76,33 @@ def _matrices(W: Array, groups: int) -> Array:
 @register("cupy", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
-    inner = innermost(x)
-    shape = (W.shape[0], *window.output, inner.shape[3])
+    return _with_bias(_forward(innermost(x), W, window, groups), b, False)
+
+
+@register("cupy", "conv2d_relu_forward")
+def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
+    return _with_bias(_forward(innermost(x), W, window, groups), b, True)
+
+
+def _with_bias(y: Array, b: Array | None, rectify: bool) -> Array:
+    """Finish y (F, OH, OW, N), which is ours, in one launch; return it indexed (N, F, OH, OW)."""
+    return batch_first(cupy, add_bias(y, b, math.prod(y.shape[1:]), rectify))
+
+
+def _forward(x: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return the convolution (F, OH, OW, N) of x (C, H, W, N)."""
+    shape = (W.shape[0], *window.output, x.shape[3])
     y: Any = None
-    parts = _blocks(window, inner.shape[0], inner)
+    parts = _blocks(window, x.shape[0], x)
     for block in parts:
-        product = _product(_matrices(W, groups), _columns(inner, window, block))
-        if b is not None:
-            product += b[:, None]
+        product = _product(_matrices(W, groups), _columns(x, window, block))
         if len(parts) == 1:
-            y = product.reshape(shape)
-        else:
-            y = cupy.empty(shape, dtype=x.dtype) if y is None else y
-            target = y[:, block[0], block[1]]
-            target[...] = product.reshape(target.shape)
-    return batch_first(cupy, y)
+            return product.reshape(shape)
+        y = cupy.empty(shape, dtype=x.dtype) if y is None else y
+        target = y[:, block[0], block[1]]
+        target[...] = product.reshape(target.shape)
+    return y
 
 
 @register("cupy", "conv2d_backward")
