@@ -256,6 +256,8 @@ def test_batch_norm(own, dtype, shape, rng):
                 arguments = dy, x, scales[0], mean, inv_std, statistics[0] is None
                 results.append([y, mean, var, inv_std, *kernels("batch_norm_backward")(*arguments)])
             compare(*results, terms=4 * x.size // C)
+    batch = rng.standard_normal(C).astype(wide), rng.random(C).astype(wide)
+    compare(*(kernels("running_statistics")(*batch, *running, 0.1, 1.5) for kernels in (own.get, agnostic)))
 
 
 def test_batch_norm_far_from_zero(own, rng):

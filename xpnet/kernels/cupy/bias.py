@@ -14,7 +14,14 @@ from xpnet.kernels.cupy.launch import innermost, kernel, launch, power_of_two
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
-__all__ = ["add_bias", "linear_forward", "linear_relu_forward", "relu_bias_backward"]
+__all__ = [
+    "add_bias",
+    "bias_gradient",
+    "linear_forward",
+    "linear_relu_forward",
+    "relu_bias_backward",
+    "with_bias",
+]
 
 PART = 16384  # elements of a channel that one block takes: what is left then is a second launch
 MOST_PARTS = 1024
@@ -28,6 +35,17 @@ def add_bias(y: Array, b: Array | None, length: int, rectify: bool) -> Array:
     elif rectify:
         launch("activation", "relu", y, y.size, y, y, y.size)
     return y
+
+
+def with_bias(y: Array, b: Array | None, rectify: bool) -> Array:
+    """Finish the images y (F, OH, OW, N), which are ours, in one launch; return them indexed (N, F, OH, OW)."""
+    return batch_first(cupy, add_bias(y, b, math.prod(y.shape[1:]), rectify))
+
+
+def bias_gradient(dy: Array) -> Array:
+    """Return the sum of dy (F, OH, OW, N) over all axes but the first."""
+    wide = wide_dtype(cupy, dy.dtype)
+    return dy.reshape(dy.shape[0], -1).sum(axis=1, dtype=wide).astype(dy.dtype, copy=False)
 
 
 @register("cupy", "linear_forward")
