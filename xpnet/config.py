@@ -9,8 +9,10 @@
 ``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
 ``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
                               ``"256MB"``
+``XPNET_CUDNN``               ``"auto"``: on CuPy, convolutions by cuDNN where its Python front end is
+                              installed, or ``"off"``: always as matrix products
 ``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
-                              operations that do not promise it (torch on a GPU); else ``"0"``
+                              operations that do not promise it (torch and cuDNN on a GPU); else ``"0"``
 ``XPNET_GPU_MEMORY_LIMIT``    the most that the arrays of this process may take of a GPU, ``"8GB"`` or
                               ``"80%"``; ``"none"`` leaves it to CuPy and torch
 ``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes on the host keeps
@@ -90,6 +92,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "compiled": ("auto", _one_of("auto", "off")),
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
+    "cudnn": ("auto", _one_of("auto", "off")),
     "deterministic": ("0", _parse_switch),
     "gpu_memory_limit": ("none", _parse_limit),
     "keep_memory": ("512MB", _parse_kept),

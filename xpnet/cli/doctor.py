@@ -23,7 +23,7 @@ PACKAGES = ("numpy", "array-api-compat", "array-api-strict", "cupy-cuda13x", "cu
             "numba", "safetensors", "matplotlib", "tqdm", "Pillow", "scikit-learn", "threadpoolctl")  # fmt: skip
 TRAIN = {"safetensors": "weights files", "matplotlib": "plots", "tqdm": "progress bars", "scikit-learn": "the digits"}
 
-CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn"}
+CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn", "cuDNN's front end": "cudnn_front_end"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -173,6 +173,7 @@ def _backend_lines(report: dict[str, Any]) -> list[str]:
 
 def _cuda_lines(cuda: dict[str, Any]) -> list[str]:
     lines = [f"{name} {cuda[key] or 'not found'}" for name, key in CUDA.items()]
+    lines.append(f"convolutions on CuPy: {cuda['convolutions']}")
     lines += [
         f"GPU {i}: {gpu['name']}, {_gibibytes(gpu['memory'])}, {_gibibytes(gpu['free'])} free, "
         f"compute capability {gpu['compute_capability']}"
