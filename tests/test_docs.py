@@ -47,6 +47,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     words = shlex.split(command, comments=True)
                     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
                         words.pop(0)
+                    if words[:1] == ["mpiexec"] and words[3:6] == ["python", "-m", "xpnet"]:
+                        words = words[5:]  # mpiexec -n N python -m xpnet
                     if words:
                         yield page, words
 
