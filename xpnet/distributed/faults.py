@@ -23,6 +23,7 @@ from xpnet.distributed.communicator import Communicator
 __all__ = ["ending_together", "install"]
 
 LET_ROOT_SPEAK = 0.5  # seconds: an error that all ranks have is said once
+LET_LAUNCHER_READ = 0.5  # seconds: it ends with the ranks, and passes on only what it has read by then
 
 
 def install(comm: Communicator) -> None:
@@ -88,6 +89,8 @@ def _abort(comm: Communicator, code: int) -> None:
     if _folder is not None:
         with contextlib.suppress(OSError):
             (_folder / "aborted").touch()
+    sys.stderr.flush()
+    time.sleep(LET_LAUNCHER_READ)
     comm.abort(code)
 
 
