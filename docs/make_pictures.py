@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -116,10 +118,36 @@ def paths(folder: str) -> Any:
     return plot_optimizer_paths([BOWL], ax=[figure.add_subplot(2, 4, i + 1) for i in range(len(BOWL.rates))])
 
 
+def speed(folder: str) -> Any:
+    """Draw PyTorch's time over xpnet's, from the results that the page on performance shows."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^## (.+)\n(?:(?!## ).*\n)*?<!-- results: (\S+) -->", page, re.M)
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    for i, mode in enumerate(("train", "inference")):
+        ax = figure.add_subplot(1, 2, i + 1)
+        for j, (title, path) in enumerate(shown):
+            found = json.loads((ROOT / path).read_text(encoding="utf-8"))["workloads"]
+            ratios = [_against_torch(found[name][mode]["times"]) for name in found]
+            ax.bar(np.arange(len(ratios)) + 0.2 * (j - 1.5), ratios, 0.2, label=title)
+        ax.axhline(1.0, color="black", linewidth=0.8)
+        ax.set_xticks(range(len(found)), list(found), rotation=30, ha="right")
+        ax.set_ylabel("PyTorch's time / xpnet's")
+        ax.set_title({"train": "training step", "inference": "inference"}[mode])
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _against_torch(times: dict[str, Any]) -> float:
+    """Return the ratio to the faster of PyTorch's memory formats."""
+    best = min((name for name in times if name.startswith("torch")), key=lambda name: times[name]["median"])
+    return times[best]["ratio"]
+
+
 DRAWN: dict[str, tuple[Callable[[str], Any], int]] = {
     "augmentation": (gallery, 560),
     "grad-cam": (grad_cam, 640),
     "optimizer-paths": (paths, 900),
+    "speed": (speed, 900),
 }
 
 

@@ -110,6 +110,20 @@ def xp(request: pytest.FixtureRequest):
 
 
 @pytest.fixture
+def needs_backend():
+    """A function that skips the test, with the reason, where the backend of a name cannot be used."""
+
+    def check(name: str) -> None:
+        try:
+            with backend.using(name):
+                pass
+        except backend.BackendUnavailableError as error:
+            pytest.skip(f"{name}: {error}")
+
+    return check
+
+
+@pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that differ from test to test and not from run to run."""
     return np.random.default_rng(sum(map(ord, request.node.nodeid)))

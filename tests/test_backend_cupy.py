@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import backend
-from xpnet.backend import BackendUnavailableError
+from xpnet import backend, config
+from xpnet.backend import BackendUnavailableError, limits
 
 INSTALL = r"pip install 'xpnet\[cuda13\]' \(or 'xpnet\[cuda12\]' for a CUDA 12 driver\)"
 
@@ -24,6 +24,7 @@ def _clean(monkeypatch):
     """No environment, nothing selected, and whatever a test registers is forgotten."""
     for variable in ("XPNET_BACKEND", "XPNET_DTYPE"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(limits, "_in_use", [])
     monkeypatch.setattr(backend.selection, "LOADERS", dict(backend.selection.LOADERS))
     monkeypatch.setattr(backend.namespaces, "_NAMESPACES", dict(backend.namespaces._NAMESPACES))
 
@@ -48,6 +49,8 @@ def fake_cupy(monkeypatch, *, usable, driver=13010, count=1):
     cupy.is_available = lambda: usable
     runtime = types.SimpleNamespace(driverGetVersion=lambda: driver, getDeviceCount=lambda: count)
     cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=FakeDevice)
+    cupy.compute_types = {"float32": 1}
+    cupy._core = types.SimpleNamespace(set_compute_type=cupy.compute_types.__setitem__)
     namespace = types.ModuleType("array_api_compat.cupy")
     namespace.empty, namespace.float32, namespace.float64 = np.empty, np.float32, np.float64
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -120,6 +123,25 @@ def test_cupy_usable(monkeypatch):
     assert "<CUDA Device 0>" in status.reason
 
 
+def test_tf32_is_off_unless_asked_for(monkeypatch):
+    """Before CuPy's own CUPY_TF32, and whether it is set before or after the backend is chosen."""
+    fake_cupy(monkeypatch, usable=True)
+    types_ = sys.modules["cupy"].compute_types
+    types_["float32"] = 7  # as CUPY_TF32=1 would have it
+    backend.use("cupy")
+    assert types_ == {"float32": 1}
+    with config.using(allow_tf32=True):
+        assert types_ == {"float32": 7}
+        backend.use("cupy")
+        assert types_ == {"float32": 7}
+    assert types_ == {"float32": 1}
+
+
+def test_the_numbers_of_compute_types_are_those_of_cupy():
+    linalg = pytest.importorskip("cupy._core._routines_linalg", reason="CuPy is not installed", exc_type=ImportError)
+    assert (linalg.COMPUTE_TYPE_DEFAULT, linalg.COMPUTE_TYPE_TF32) == (1, 7)
+
+
 @pytest.mark.parametrize("device", ["7", "2", "-1", "x", "1.0"])
 def test_cupy_device_that_is_not_there(monkeypatch, device):
     fake_cupy(monkeypatch, usable=True, count=2)
@@ -181,15 +203,22 @@ def names_used(file):
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
             node = node.value
-        if parts and isinstance(node, ast.Name) and node.id == "cupy":
-            yield ".".join(["cupy", *reversed(parts)])
+        if parts and isinstance(node, ast.Name) and node.id in ("cupy", "cupyx"):
+            yield ".".join([node.id, *reversed(parts)])
 
 
 def test_every_name_of_cupy_that_is_used_exists():
     """CuPy can be imported without a driver."""
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
     used = {name for file in FILES for name in names_used(file)}
-    assert {"cupy.RawKernel", "cupy.matmul", "cupyx.scipy.special.erf", "cupy.cuda.runtime.getDeviceCount"} <= used
+    assert {
+        "cupyx.empty_pinned",
+        "cupy.cuda.Event",
+        "cupy.RawKernel",
+        "cupy.matmul",
+        "cupyx.scipy.special.erf",
+        "cupy.cuda.runtime.getDeviceCount",
+    } <= used
     modules = {"cupy": cupy, "cupyx": importlib.import_module("cupyx.scipy.special") and sys.modules["cupyx"]}
     missing = []
     for name in sorted(used):

@@ -81,7 +81,7 @@ def test_wrong_environment(monkeypatch, variable, value, message):
         ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
         (
             {"workspace": 1},
-            "config.set: no setting 'workspace'; there are compiled, conv_workspace, conv_workspace_gpu, deterministic",
+            "config.set: no setting 'workspace'; there are allow_tf32, compiled, conv_workspace, conv_workspace_gpu",
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_wrong_settings_change_nothing(settings, message):
 def test_unknown_name():
     with pytest.raises(
         ValueError,
-        match=r"^config\.get: no setting 'nope'; there are compiled, conv_workspace, conv_workspace_gpu, deterministic",
+        match=r"^config\.get: no setting 'nope'; there are allow_tf32, compiled, conv_workspace, conv_workspace_gpu",
     ):
         config.get("nope")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from xpnet import backend, config
+from xpnet.backend import loaders
 from xpnet.errors import NonFiniteError
 from xpnet.layers import Activation, Add, Conv2D, Dense, Flatten, Layer, Residual, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
@@ -98,7 +101,26 @@ def test_deterministic_reaches_torch_and_goes_back() -> None:
         assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("name", ["nan_guard", "deterministic"])
+def test_tf32_reaches_torch_and_goes_back(monkeypatch) -> None:
+    """At a change, and when a GPU is chosen: torch's own default is TF32 in convolutions."""
+    torch = pytest.importorskip("torch")
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [f.allow_tf32 for f in flags]
+    try:
+        with config.using(allow_tf32=True):
+            assert [f.allow_tf32 for f in flags] == [True, True]
+        assert [f.allow_tf32 for f in flags] == [False, False]
+        torch.backends.cudnn.allow_tf32 = True
+        on_gpu = SimpleNamespace(device=torch.device("cuda:0"))
+        monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: on_gpu)
+        assert loaders.LOADERS["torch"]("cuda")[1].type == "cuda"
+        assert [f.allow_tf32 for f in flags] == [False, False]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
+
+
+@pytest.mark.parametrize("name", ["nan_guard", "deterministic", "allow_tf32"])
 def test_switches_by_environment_and_by_call(monkeypatch, name) -> None:
     monkeypatch.setattr(config, "_values", {})
     monkeypatch.setenv(f"XPNET_{name.upper()}", "1")

@@ -201,13 +201,11 @@ def test_half_floats_stay_half(rng, kind):
         model = _model("float16")
     settings = {"weight_decay": 0.1, "l1": 0.1, "max_norm": 1.0, "clip_norm": 1.0, "clip_value": 1.0}
     optimizer = getattr(optim, kind)(0.01, groups=[{"match": "*.W", "lr": 0.02}], **settings)
-    if kind != "LAMB":  # its eps and Adam's are below what float16 can add
-        optimizer.eps = 1e-3
     for _ in range(2):
         _set_grads(model, rng)
         optimizer.update(model)
     assert {p.data.dtype for p in model.parameters()} == {np.dtype("float16")}
-    assert all(a.dtype == np.float16 for k, a in optimizer.state_dict().items() if "." in k)
+    assert all(a.dtype == np.float32 for k, a in optimizer.state_dict().items() if "." in k)
 
 
 def test_a_group_without_limit(xp, rng):

@@ -203,9 +203,9 @@ def test_repr():
 class Spy(SGD):
     """Remembers the rate of every update."""
 
-    def update(self, model):
+    def update(self, model, **settings):
         self.rates = [*getattr(self, "rates", []), self.lr]
-        super().update(model)
+        super().update(model, **settings)
 
 
 @pytest.fixture

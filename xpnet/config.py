@@ -1,6 +1,30 @@
 """Settings of the whole process, each with an environment variable of the same name.
 
-============================  =========================================================="""
+============================  =================================================================
+``XPNET_ALLOW_TF32``          ``"1"``: products and convolutions of float32 on a GPU may round their
+                              inputs to 10 bits (TF32), which its tensor cores are faster at; else
+                              ``"0"``. Goes before the switches of CuPy and torch
+``XPNET_COMPILED``            ``"auto"``: on NumPy, kernels compiled by Numba where it is installed
+                              and they were measured to be faster, or ``"off"``: never
+``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
+``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
+                              ``"256MB"``
+``XPNET_CUDNN``               ``"auto"``: on CuPy, convolutions by cuDNN where its Python front end is
+                              installed, or ``"off"``: always as matrix products
+``XPNET_DETERMINISTIC``       ``"1"``: the same bits in every run also where a library has faster
+                              operations that do not promise it (torch and cuDNN on a GPU); else ``"0"``
+``XPNET_GPU_MEMORY_LIMIT``    the most that the arrays of this process may take of a GPU, ``"8GB"`` or
+                              ``"80%"``; ``"none"`` leaves it to CuPy and torch
+``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes on the host keeps
+                              for its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone.
+                              Only with glibc, and only without settings of its own (``MALLOC_...``)
+``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
+                              ``"agnostic"``: only those that keep to the array API standard
+``XPNET_NAN_GUARD``           ``"1"``: stop at the first layer, forward or backward, whose result is
+                              not finite, and name it; slow on a GPU, where looking waits; else
+                              ``"0"``
+============================  =================================================================
+"""
 
 from __future__ import annotations
 
@@ -37,6 +61,16 @@ def _parse_kept(text: str | int) -> int:
     return 0 if str(text).strip() == "0" else parse_bytes(text)
 
 
+def _parse_limit(text: str | int | float | None) -> int | float | None:
+    """Parse a size in bytes, or a share such as "80%" as a fraction."""
+    share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(text))
+    if share is None:
+        return None if text is None or str(text).strip().lower() == "none" else parse_bytes(text)  # type: ignore[arg-type]
+    if not 0.0 < float(share[1]) <= 100.0:
+        raise ValueError(f"expected a share above 0% and up to 100%, or a size such as '4GB', got {text!r}")
+    return float(share[1]) / 100.0
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def parse(text: Any) -> str:
         if text not in words:
@@ -54,10 +88,13 @@ def _parse_switch(value: Any) -> bool:
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "allow_tf32": ("0", _parse_switch),
     "compiled": ("auto", _one_of("auto", "off")),
     "conv_workspace": ("4MB", parse_bytes),
     "conv_workspace_gpu": ("256MB", parse_bytes),
+    "cudnn": ("auto", _one_of("auto", "off")),
     "deterministic": ("0", _parse_switch),
+    "gpu_memory_limit": ("none", _parse_limit),
     "keep_memory": ("512MB", _parse_kept),
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
@@ -94,8 +131,8 @@ def set(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``, ``keep_memory="1GB"``,
-        ``kernels="agnostic"``, ``nan_guard=True``.
+        ``allow_tf32=True``, ``compiled="off"``, ``conv_workspace="16MB"``, ``deterministic=True``,
+        ``gpu_memory_limit="80%"``, ``keep_memory="1GB"``, ``kernels="agnostic"``, ``nan_guard=True``.
 
     Raises
     ------

@@ -16,6 +16,7 @@ __all__ = [
     "MissingDependencyError",
     "NonFiniteError",
     "OperationError",
+    "OutOfMemoryError",
     "ShapeError",
     "StateError",
     "WeightsError",
@@ -80,6 +81,10 @@ class ArrayMismatchError(OperationError, TypeError):
 
 class NonFiniteError(OperationError, ArithmeticError):
     """NaN or infinity where only finite numbers make sense."""
+
+
+class OutOfMemoryError(OperationError, MemoryError):
+    """Memory ran out, on the host or on a device; the message names the layer and, for a step, a batch that fits."""
 
 
 class StateError(OperationError, RuntimeError):

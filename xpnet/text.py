@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-__all__ = ["near", "parse_spec", "table"]
+__all__ = ["first_line", "in_bytes", "near", "parse_spec", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
@@ -33,6 +33,33 @@ def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def in_bytes(count: int) -> str:
+    """Return a number of bytes in a unit that people read, in powers of 1024 as `xpnet.config.parse_bytes` has them.
+
+    Examples
+    --------
+    >>> from xpnet.text import in_bytes
+    >>> in_bytes(512), in_bytes(3 << 19), in_bytes(5 << 30)
+    ('512 B', '1.5 MB', '5.0 GB')
+    """
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says on its first line, or its name if it says nothing.
+
+    Examples
+    --------
+    >>> from xpnet.text import first_line
+    >>> first_line(ValueError("one\\ntwo")), first_line(MemoryError())
+    ('one', 'MemoryError')
+    """
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:

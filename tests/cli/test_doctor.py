@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend import cuda
 from xpnet.cli import doctor, main
 
@@ -117,6 +117,25 @@ def test_a_gpu_is_described_by_cupy(monkeypatch) -> None:
     assert "GPU 0: NVIDIA X, 8.0 GiB, 5.0 GiB free, compute capability 9.0" in lines
     fake.is_available = lambda: 1 / 0
     assert cuda.cuda_report()["error"] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("settings", "library", "front_end", "expected"),
+    [
+        ({}, "9.28.1", "1.28.0", "cuDNN 9.28.1"),
+        ({"cudnn": "off"}, "9.28.1", "1.28.0", "matrix products (XPNET_CUDNN=off)"),
+        ({"kernels": "agnostic"}, "9.28.1", "1.28.0", "matrix products (XPNET_KERNELS=agnostic)"),
+        ({}, "9.28.1", None, "front end is not installed"),
+        ({}, None, "1.28.0", "library of cuDNN 9 was not found"),
+    ],
+)
+def test_what_does_the_convolutions(monkeypatch, settings, library, front_end, expected) -> None:
+    monkeypatch.setattr(cuda, "cudnn_version", lambda: library)
+    monkeypatch.setattr(cuda, "cudnn_front_end", lambda: front_end)
+    with config.using(**settings):
+        found = cuda.cuda_report()
+    assert expected in found["convolutions"]
+    assert f"convolutions on CuPy: {found['convolutions']}" in doctor._cuda_lines(found)
 
 
 BARE = """

@@ -158,7 +158,8 @@ def test_a_run_keeps_its_settings(capsys) -> None:
     assert train("--epochs", "1", "--out", "a") == 0
     assert main(["train", "--resume", "a", "--lr", "0.5", "--epochs", "2"]) == 1
     assert (
-        "a run that is resumed keeps its settings (only epochs and backend may change): --lr" in capsys.readouterr().err
+        "a run that is resumed keeps its settings (only epochs, backend and on-device may change): --lr"
+        in capsys.readouterr().err
     )
 
 

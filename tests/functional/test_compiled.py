@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -18,8 +17,8 @@ import pytest
 from tests.reference import naive_conv2d
 from xpnet import config
 from xpnet.functional import batch_norm_forward, conv2d_backward, conv2d_forward, pool2d_backward, pool2d_forward
-from xpnet.kernels import find
-from xpnet.kernels.compiled import conv, loader, team
+from xpnet.kernels import find, team
+from xpnet.kernels.compiled import conv, loader
 from xpnet.testing import assert_close
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -266,50 +265,3 @@ def test_machine_code_that_cannot_be_kept_is_no_error(monkeypatch, kernel):
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
     monkeypatch.setattr(caching.IndexDataCacheFile, "load", lambda *arguments: None)
     assert runs(kernel()(np.dtype("float32")))
-
-
-@pytest.mark.parametrize(
-    "variables, expected",
-    [({}, 3), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "9"}, 2),
-     ({"OMP_NUM_THREADS": "many"}, 3), ({"MKL_NUM_THREADS": "0"}, 1)],
-)  # fmt: skip
-def test_threads_are_those_that_the_environment_allows(variables, expected, monkeypatch):
-    for name in team.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    assert team.threads_allowed.__wrapped__() == expected
-
-
-def test_the_team_makes_every_call_and_reports_a_failure(monkeypatch):
-    monkeypatch.setattr(team, "threads_allowed", lambda: 3)
-    made = []
-    team.run_all([lambda i=i: made.append(i) for i in range(50)])
-    assert sorted(made) == list(range(50))
-
-    def fail():
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        team.run_all([fail, *[lambda: None] * 20])
-    team.run_all([lambda: made.append(50)])
-    assert 50 in made
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_the_team_works_in_a_forked_process():
-    code = (
-        "import os, warnings\n"
-        "warnings.simplefilter('ignore')\n"  # Python 3.12 warns of forks beside threads
-        "from xpnet.kernels.compiled import team\n"
-        "team.threads_allowed = lambda: 2\n"
-        "team.run_all([lambda: None] * 4)\n"
-        "child = os.fork()\n"
-        "made = []\n"
-        "team.run_all([lambda: made.append(1)] * 4)\n"
-        "if child == 0:\n"
-        "    os._exit(len(made))\n"
-        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from tests.reference import naive_conv2d, torch_gradients
 from xpnet import config
 from xpnet.errors import ArgumentError
 from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.kernels import team
 from xpnet.kernels.numpy import conv, pool
 from xpnet.layers import Conv2D
 from xpnet.testing import assert_close
@@ -61,7 +64,7 @@ def test_gradients_of_every_algorithm(xp, rng, algorithm, padding):
 def test_winograd_in_float32_is_off_by_little(rng, C, F):
     x, W, b = arrays(rng, 2, C, 12, 9, F)
     y, _ = conv2d_forward(x, W, b, padding=1, algorithm="gemm")
-    single, ctx = conv2d_forward(*(a.astype(np.float32) for a in (x, W, b)), padding=1)
+    single, ctx = conv2d_forward(*(a.astype(np.float32) for a in (x, W, b)), padding=1, algorithm="winograd")
     assert ctx.algorithm == "winograd"
     assert single.dtype == np.float32
     assert np.linalg.norm(single - y) < 1e-5 * np.linalg.norm(y)
@@ -77,9 +80,13 @@ def test_auto_goes_by_the_shapes_alone():
         return conv2d_forward(np.ones((N, C, H, H), np.float32), np.ones((F, C // options.get("groups", 1), k, k),
                               np.float32), padding=1, **options)[1].algorithm  # fmt: skip
 
-    assert chosen(1, 64, 8, 64) == "winograd"
-    assert chosen(1, 63, 8, 64) == chosen(1, 64, 8, 63) == "gemm"  # too few channels
-    assert chosen(1, 64, 5, 64) == "gemm"  # 8x8 outputs would be made for 5x5
+    with config.using(compiled="off"):
+        assert chosen(1, 64, 8, 64) == "winograd"
+        assert chosen(1, 63, 8, 64) == chosen(1, 64, 8, 63) == "gemm"  # too few channels
+        assert chosen(1, 64, 5, 64) == "gemm"  # 8x8 outputs would be made for 5x5
+    assert chosen(1, 128, 8, 128) == "winograd"
+    if importlib.util.find_spec("numba"):
+        assert chosen(1, 64, 8, 64) == "gemm"  # by loops that are no slower
     assert chosen(1, 64, 8, 64, stride=2) == chosen(1, 64, 8, 64, dilation=2) == chosen(1, 64, 8, 64, k=1) == "gemm"
     assert chosen(1, 64, 8, 64, groups=64) == "direct"
     with config.using(kernels="agnostic"):
@@ -123,18 +130,21 @@ def test_products_in_pieces_are_the_product(rng, N, step):
     F, K, L = 16, 150, 512 if N != 96 else 768
     W, columns, out = rng.standard_normal((F, K)), rng.standard_normal((K, L)), np.zeros((F, 3, L))
     assert F * K * L > conv.SMALL_PRODUCT
-    conv._multiply(W, columns, out[:, 1])
+    conv._multiply(W, columns[None], out[:, 1][None])
     np.testing.assert_allclose(out[:, 1], W @ columns, atol=1e-11)
     assert not out[:, [0, 2]].any()
 
 
 def test_channels_come_in_blocks_without_gap(monkeypatch):
     monkeypatch.setattr(pool, "BLOCK", 100)
+    monkeypatch.setattr(team, "PART", 1)
+    monkeypatch.setattr(pool, "threads_allowed", lambda: 3)
     for C, bytes_per_channel in ((7, 48), (3, 800), (1, 8)):
         x = np.zeros((C, bytes_per_channel // 8))
-        covered = [c for part in pool.channel_blocks(x) for c in range(C)[part]]
-        assert covered == list(range(C))
-        assert all(x[part].nbytes <= 100 or part.stop - part.start == 1 for part in pool.channel_blocks(x))
+        parts: list[slice] = []
+        pool.by_channels(parts.append, x)
+        assert sorted(c for part in parts for c in range(C)[part]) == list(range(C))
+        assert all(x[part].nbytes <= 100 or part.stop - part.start == 1 for part in parts)
 
 
 @pytest.mark.parametrize("stride, size, kernel", [(2, (4, 6), 2), (2, (5, 7), 2), (3, (8, 9), 2), (1, (3, 3), 1)])

@@ -21,7 +21,7 @@ import json, resource
 from xpnet import backend, config
 from xpnet.bench.subjects import step_subject
 from xpnet.bench.workloads import WORKLOADS
-from xpnet.kernels.numpy.memory import keep_memory
+from xpnet.kernels.memory import keep_memory
 backend.use("numpy", dtype="float32")
 step = step_subject("xpnet", WORKLOADS["simple-convnet"]._replace(batch=50), "train")
 def faults(steps):

@@ -21,7 +21,7 @@ from xpnet.kernels import cuda, find, table
 from xpnet.kernels.geometry import make_window
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.optim import Adam
+from xpnet.optim import Adam, DynamicLossScale
 from xpnet.random import keep_mask
 from xpnet.testing import assert_close
 from xpnet.training import train_step
@@ -63,7 +63,9 @@ def compare(got, expected, terms=1):
 
 
 def test_signatures(own):
-    assert {"conv2d_forward", "pool2d_backward", "batch_norm_forward", "dropout_forward", "adam_update"} <= set(own)
+    assert {"conv2d_forward", "pool2d_backward", "batch_norm_forward", "dropout_forward", "adam_update", "add"} <= set(
+        own
+    )
     for name, function in own.items():
         parameters = [
             [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
@@ -131,6 +133,79 @@ def test_convolutions_of_random_shapes(own, dtype, workspace, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("workspace", ["256MB", "600"])
+def test_convolutions_with_relu(own, dtype, workspace, rng):
+    for bias in (True, False):
+        window = make_window("test", (7, 6), 3, (2, 1), 1)
+        x, W = lie(rng, rng.standard_normal((3, 2, 7, 6)).astype(dtype)), rng.standard_normal((4, 2, 3, 3))
+        b = rng.standard_normal(4).astype(dtype) if bias else None
+        with config.using(conv_workspace_gpu=workspace):
+            results = [
+                [kernels("conv2d_relu_forward")(x, W.astype(dtype), b, window, 1)] for kernels in (own.get, agnostic)
+            ]
+        compare(*results, terms=18)
+        assert results[0][0].min() == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_products_with_relu(own, dtype, rng):
+    for N, inputs, outputs in ((5, 7, 3), (300, 2, 1), (1, 1, 40)):
+        x, W = (rng.standard_normal(shape).astype(dtype) for shape in ((inputs, N), (inputs, outputs)))
+        for b in (rng.standard_normal(outputs).astype(dtype), None):
+            for name in ("linear_forward", "linear_relu_forward"):
+                compare(*([kernels(name)(x.T, W, b)] for kernels in (own.get, agnostic)), terms=inputs)
+
+
+def values_to_pass(rng, shape, dtype):
+    """Numbers of both signs, zeros, and what is not finite."""
+    a = rng.standard_normal(shape).astype(dtype)
+    for value in (0.0, -0.0, np.inf, -np.inf, np.nan):
+        a[tuple(rng.integers(0, shape))] = value
+    return a
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(9,), (6, 5), (4, 3, 5), (3, 4, 5, 2), (2, 1, 130, 70)])
+def test_activations(own, dtype, shape, rng):
+    """Of images in every order, infinite ones and NaN too; overwritten only where that is allowed."""
+    for name in ("relu", "sigmoid", "tanh"):
+        x = values_to_pass(rng, shape, dtype)
+        x = lie(rng, x) if len(shape) == 4 else x
+        if name != "tanh":
+            before, forward = x.copy(), own[f"{name}_forward"]
+            expected = agnostic(f"{name}_forward")(x, False)
+            compare([forward(x, False)], [expected])
+            np.testing.assert_array_equal(x, before)
+            compare([forward(x, True)], [expected])
+        y = np.tanh(rng.standard_normal(shape)).astype(dtype)
+        dy = rng.standard_normal(shape).astype(dtype)
+        dy = lie(rng, dy) if len(shape) == 4 else np.asfortranarray(dy)
+        compare([own[f"{name}_backward"](dy, y)], [agnostic(f"{name}_backward")(dy, y)])
+    with np.errstate(invalid="ignore"):
+        dy = values_to_pass(rng, shape, dtype)
+        results = [[*kernels("relu_bias_backward")(dy, y, False)] for kernels in (own.get, agnostic)]
+        compare(*results)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 5), (300, 2), (1, 3), (4, 3, 5), (3, 4, 5, 2), (2, 1, 130, 70), (1, 2, 1, 1)])
+def test_relu_with_the_gradient_of_its_bias(own, emulator, dtype, shape, rng):
+    """A channel of 18200 elements is two parts, whose sums a second launch adds up."""
+    y, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    for order in (np.ascontiguousarray, np.asfortranarray, lambda a: lie(rng, a) if a.ndim == 4 else a):
+        results = [[*kernels("relu_bias_backward")(order(dy), y, True)] for kernels in (own.get, agnostic)]
+        compare(*results, terms=dy.size)
+
+
+def test_sums_of_branches_lie_as_images_do(own, rng):
+    a, b = (lie(rng, rng.standard_normal((3, 4, 5, 2))) for _ in range(2))
+    total = own["add"](a, b)
+    np.testing.assert_array_equal(total, a + b)
+    assert total.transpose(1, 2, 3, 0).flags.c_contiguous
+    np.testing.assert_array_equal(own["add"](a[0], b[0]), a[0] + b[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["max", "average"])
 def test_pooling_of_random_shapes_and_with_ties(own, dtype, mode, rng):
     for _ in range(12):
@@ -181,6 +256,8 @@ def test_batch_norm(own, dtype, shape, rng):
                 arguments = dy, x, scales[0], mean, inv_std, statistics[0] is None
                 results.append([y, mean, var, inv_std, *kernels("batch_norm_backward")(*arguments)])
             compare(*results, terms=4 * x.size // C)
+    batch = rng.standard_normal(C).astype(wide), rng.random(C).astype(wide)
+    compare(*(kernels("running_statistics")(*batch, *running, 0.1, 1.5) for kernels in (own.get, agnostic)))
 
 
 def test_batch_norm_far_from_zero(own, rng):
@@ -249,6 +326,43 @@ def test_optimizers(own, emulator, dtype, rates, rng):
         gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
         assert own[name](*gaps, **numbers) is None
         compare(gaps, results[1], terms=5)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_master_weights(own, gaps, rng):
+    """Bit for bit: rounding to even, weights that somebody has written, beyond float16, NaN and zeros."""
+    master = rng.standard_normal(700).astype(np.float32)
+    master[:4] = 1.0 + 2.0**-11, 1.0 + 3 * 2.0**-11, 60000.0, 1e-9
+    w = master.astype(np.float16)
+    w[5:8], w[8:10], master[9] = (2.0, np.nan, np.inf), 0.0, -0.0
+    g = rng.standard_normal(700).astype(np.float16)
+    g[3] = np.inf
+    results = []
+    for kernels in (own.get, agnostic):
+        arrays = [np.repeat(a, 2)[::2] if gaps else a.copy() for a in (w, g, master)]
+        wide = kernels("widen_weights")(*arrays, factor=1 / 1024)
+        arrays[2] += 2.0**-12
+        assert kernels("narrow_weights")(arrays[0], arrays[2]) is None
+        results.append([wide, *arrays])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_steps_in_float16(rng):
+    """Three updates with a loss scale; the kernels for CuPy against the agnostic ones."""
+    x, t = rng.standard_normal((6, 1, 8, 8)).astype(np.float16), rng.integers(0, 3, 6)
+    results = []
+    for kernels in ("auto", "agnostic"):
+        with config.using(kernels=kernels), backend.using("numpy", dtype="float16"):
+            model = Sequential(Conv2D(4, 3), BatchNorm(), ReLU(), Flatten(), Dense(3)).build((1, 8, 8), rng=1)
+            optimizer, scale = Adam(), DynamicLossScale(2.0**10)
+            for _ in range(3):
+                train_step(model, SoftmaxCrossEntropy(), optimizer, x, t, loss_scale=scale)
+            assert (scale.steps, scale.skipped) == (3, 0)
+            results.append([p.data.astype(np.float32) for p in model.parameters()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=4e-3)
 
 
 @pytest.mark.usefixtures("on_numpy")

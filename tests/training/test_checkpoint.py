@@ -333,6 +333,16 @@ def test_an_input_shape_that_lies_builds_nothing(good, tmp_path) -> None:
         assert not fresh.model.built
 
 
+def test_files_from_before_loss_scales(good, tmp_path) -> None:
+    def strip(content: dict[str, Any], arrays: dict[str, Any]) -> None:
+        del content["loss_scale"], content["position"]["skipped"]
+        for epoch in content["history"]["epochs"]:
+            del epoch["skipped_steps"]
+
+    run = load_checkpoint(changed(good, tmp_path, strip), trainer(EarlyStopping("loss")))
+    assert set(run.history["skipped_steps"]) == {0}
+
+
 def test_deeply_nested_json(good, tmp_path) -> None:
     arrays, _ = read_arrays(good)
     from safetensors.numpy import save_file
@@ -344,7 +354,9 @@ def test_deeply_nested_json(good, tmp_path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4),
-    key=st.sampled_from(["optimizer", "schedule", "random", "position", "history", "callbacks", "input_shape"]),
+    key=st.sampled_from(
+        ["optimizer", "schedule", "random", "position", "history", "callbacks", "input_shape", "loss_scale"]
+    ),
 )
 def test_any_value_in_any_place(good, tmp_path, key, value) -> None:
     path = changed(good, tmp_path, lambda c, a: c.update({key: value}))

@@ -238,6 +238,7 @@ def test_history_is_saved_as_json(tmp_path) -> None:
                 "seconds": 2.0,
                 "images_per_second": 100.0,
                 "validation_metrics": {},
+                "skipped_steps": 0,
             }
         ],
         "interrupted": True,

@@ -6,12 +6,22 @@ import ctypes
 import importlib.util
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from xpnet import config
 from xpnet.backend.selection import Backend
 
-__all__ = ["cuda_report", "cudnn_version", "device_of_rank", "driver_version", "gpu_identity"]
+__all__ = [
+    "convolutions_by",
+    "cuda_report",
+    "cudnn_front_end",
+    "cudnn_version",
+    "device_of_rank",
+    "driver_version",
+    "gpu_identity",
+]
 
 
 def driver_version() -> int | None:
@@ -51,16 +61,47 @@ def cudnn_version() -> str | None:
     return None
 
 
+def cudnn_front_end() -> str | None:
+    """Return the version of cuDNN's Python front end, by which CuPy's convolutions use it; None if there is none."""
+    try:
+        return metadata.version("nvidia-cudnn-frontend")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def convolutions_by(library: str | None, front_end: str | None) -> str:
+    """Return how convolutions are done on CuPy, given the versions of cuDNN and of its front end.
+
+    Examples
+    --------
+    >>> from xpnet.backend.cuda import convolutions_by
+    >>> convolutions_by("9.28.1", "1.28.0")
+    'cuDNN 9.28.1'
+    """
+    if config.get("kernels") != "auto":
+        return "matrix products (XPNET_KERNELS=agnostic)"
+    if config.get("cudnn") == "off":
+        return "matrix products (XPNET_CUDNN=off)"
+    if front_end is None:
+        return "matrix products (cuDNN's front end is not installed; pip install 'xpnet[cudnn13]', or [cudnn12])"
+    if library is None:
+        return "matrix products (the library of cuDNN 9 was not found; pip install 'xpnet[cudnn13]', or [cudnn12])"
+    return f"cuDNN {library}"
+
+
 def cuda_report() -> dict[str, Any]:
     """Return driver, runtime, cuDNN and GPUs; what cannot be found is None.
 
     Returns
     -------
     dict
-        ``driver``, ``runtime`` (CuPy's) and ``cudnn`` as versions; ``gpus``, a list of name, memory in bytes (whole and
-        free) and compute capability, if CuPy can be used; and ``error``.
+        ``driver``, ``runtime`` (CuPy's), ``cudnn`` and ``cudnn_front_end`` as versions; ``convolutions``, what does
+        them on CuPy; ``gpus``, a list of name, memory in bytes (whole and free) and compute capability, if CuPy can be
+        used; and ``error``.
     """
     report: dict[str, Any] = {"driver": _dotted(driver_version()), "runtime": None, "cudnn": cudnn_version()}
+    report["cudnn_front_end"] = cudnn_front_end()
+    report["convolutions"] = convolutions_by(report["cudnn"], report["cudnn_front_end"])
     report |= {"gpus": [], "error": None}
     try:
         import cupy

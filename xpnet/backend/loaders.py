@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from xpnet import config
+from xpnet.backend.limits import limit_memory
 from xpnet.errors import BackendUnavailableError
 
 __all__ = ["BUILTIN", "LOADERS", "Loader"]
@@ -47,9 +48,12 @@ def _load_cupy(device: str | None) -> tuple[ModuleType, Any]:
         )
     count = cupy.cuda.runtime.getDeviceCount()
     index = _device_index(device, "cupy", count)
+    _set_tf32_of_cupy(cupy, config.get("allow_tf32"))
+    chosen = cupy.cuda.Device(index)
+    limit_memory("cupy", chosen)
     import array_api_compat.cupy as xp
 
-    return xp, cupy.cuda.Device(index)
+    return xp, chosen
 
 
 def _device_index(device: str | None, name: str, count: int) -> int:
@@ -80,6 +84,9 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
             f"torch {torch.__version__} cannot use device {device!r} ({reason}); "
             "write torch, torch:cuda, torch:cuda:1 or torch:mps for a device that is there"
         ) from error
+    if chosen.type == "cuda":
+        _set_tf32_of_torch(torch, config.get("allow_tf32"))
+        limit_memory("torch", chosen)
     if config.get("deterministic"):
         _set_deterministic(True)
     return xp, chosen
@@ -98,6 +105,29 @@ def _set_deterministic(on: bool) -> None:
 
 
 config.listen("deterministic", _set_deterministic)
+
+
+def _set_tf32_of_torch(torch: Any, on: bool) -> None:
+    """Tell torch, whose convolutions on a GPU use TF32 unless they are told not to."""
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on
+
+
+def _set_tf32_of_cupy(cupy: Any, on: bool) -> None:
+    """Tell CuPy's products of two matrices; it has no public name for this but CUPY_TF32, which is read only once."""
+    default, tf32 = 1, 7  # COMPUTE_TYPE_DEFAULT and COMPUTE_TYPE_TF32 of cupy/_core/_routines_linalg
+    cupy._core.set_compute_type("float32", tf32 if on else default)
+
+
+def _set_tf32(on: bool) -> None:
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    if torch is not None:
+        _set_tf32_of_torch(torch, on)
+    if cupy is not None:
+        _set_tf32_of_cupy(cupy, on)
+
+
+config.listen("allow_tf32", _set_tf32)
 
 
 def _load_array_api_strict(device: str | None) -> tuple[ModuleType, Any]:

@@ -15,7 +15,7 @@ import array_api_compat
 import numpy as np
 
 import xpnet
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend.cuda import cuda_report
 
 __all__ = ["describe", "peaks"]
@@ -52,6 +52,8 @@ def describe() -> dict[str, Any]:
     """Return CPU, cores, versions, commit and what there is of CUDA."""
     versions = {"xpnet": xpnet.__version__, "python": platform.python_version()}
     for name in ("numpy", "torch", "numba"):
+        if name == "numba" and config.get("compiled") == "off":
+            continue  # not in use
         if importlib.util.find_spec(name) is not None:
             versions[name] = importlib.metadata.version(name)
     return {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform(), "versions": versions,

@@ -1,4 +1,4 @@
-"""What `xpnet doctor` finds out about processor, memory and BLAS; what a system does not tell is None."""
+"""What `xpnet doctor` finds out about processor and BLAS; what a system does not tell is None."""
 
 from __future__ import annotations
 
@@ -30,17 +30,6 @@ def processor() -> dict[str, Any]:
     allowed = round(int(quota) / int(period), 2) if quota.isdecimal() and period.isdecimal() else None
     return {"name": name or platform.processor() or platform.machine(), "cores": os.cpu_count(), "usable": usable,
             "container_limit": allowed}  # fmt: skip
-
-
-def memory() -> dict[str, int | None]:
-    """Return bytes of memory: of the machine, available now, and the limit of a container."""
-    total = None
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # no sysconf on Windows
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
-    limit = _read("/sys/fs/cgroup/memory.max").strip() or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
-    bounded = int(limit) if limit.isdecimal() and (total is None or int(limit) < total) else None
-    return {"total": total, "available": int(free[1]) * 1024 if free else None, "container_limit": bounded}
 
 
 def blas() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import xpnet
 from xpnet import backend
 from xpnet.backend.cuda import cuda_report, driver_version
+from xpnet.backend.memory import machine_memory
 from xpnet.cli import _machine
 from xpnet.data.fetch import cache_folder
 
@@ -22,7 +23,7 @@ PACKAGES = ("numpy", "array-api-compat", "array-api-strict", "cupy-cuda13x", "cu
             "numba", "safetensors", "matplotlib", "tqdm", "Pillow", "scikit-learn", "threadpoolctl")  # fmt: skip
 TRAIN = {"safetensors": "weights files", "matplotlib": "plots", "tqdm": "progress bars", "scikit-learn": "the digits"}
 
-CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn"}
+CUDA = {"driver": "driver", "runtime of CuPy": "runtime", "cuDNN": "cudnn", "cuDNN's front end": "cudnn_front_end"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,7 +50,7 @@ def _report() -> dict[str, Any]:
         "backends": [status._asdict() for status in backend.available()],
         "selected": _selected(),
         "processor": _machine.processor(),
-        "memory": _machine.memory(),
+        "memory": machine_memory(),
         "blas": _machine.blas(),
         "cuda": cuda_report(),
         "environment": {
@@ -172,6 +173,7 @@ def _backend_lines(report: dict[str, Any]) -> list[str]:
 
 def _cuda_lines(cuda: dict[str, Any]) -> list[str]:
     lines = [f"{name} {cuda[key] or 'not found'}" for name, key in CUDA.items()]
+    lines.append(f"convolutions on CuPy: {cuda['convolutions']}")
     lines += [
         f"GPU {i}: {gpu['name']}, {_gibibytes(gpu['memory'])}, {_gibibytes(gpu['free'])} free, "
         f"compute capability {gpu['compute_capability']}"

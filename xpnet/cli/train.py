@@ -117,11 +117,12 @@ def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
             raise ValueError("train: --resume takes settings and folder of the run; leave out --config and --out")
         saved = open_settings(args.resume)
         changed = {name for name in given if given[name] != getattr(saved, name)}
-        if changed - {"epochs", "backend"} or args.scale_lr is not None:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(changed - {"epochs", "backend"}))
+        fixed = {f"--{name.replace('_', '-')}" for name in changed - {"epochs", "backend", "on_device"}}
+        fixed |= set() if args.scale_lr is None else {"--scale-lr"}
+        if fixed:
             raise ValueError(
-                "train: a run that is resumed keeps its settings (only epochs and backend may change): "
-                f"{flags or '--scale-lr'}"
+                "train: a run that is resumed keeps its settings (only epochs, backend and on-device may change): "
+                + ", ".join(sorted(fixed))
             )
         settings, folder = dataclasses.replace(saved, **given), args.resume
     else:

@@ -9,62 +9,88 @@ import numpy.typing as npt
 
 from xpnet import backend
 from xpnet.backend import Array, Backend
+from xpnet.backend.copies import copies_to
 from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
 
+__all__ = ["FromHost", "axes_order", "host_dtype", "to_float"]
+
 Rows = npt.NDArray[np.int64]
+Scale = tuple[float, float] | None
 
 _BLOCK = 32  # rows gathered at a time, so that they stay in the first-level cache while transposed
 
 
-def samples(
-    stored: npt.NDArray[Any], rows: Rows, scale: tuple[float, float] | None, chosen: Backend, dtype: Any
-) -> Array:
-    """Return the rows as floats on the device; images lie in memory as its kernels like them."""
-    xp = chosen.xp
-    order = find("image_order", xp)() if stored.ndim == 4 else (*range(1, stored.ndim), 0)
-    on_host = _gather(stored, rows, _host_dtype(stored.dtype, xp, dtype), order)
-    x = _to_float(xp.asarray(on_host, device=chosen.device), stored.dtype.kind, scale, xp, dtype)
-    return x if stored.ndim < 3 else xp.permute_dims(x, inverse(order))
+class FromHost:
+    """The batches of one pass, from arrays on the host, in an order of their rows."""
+
+    def __init__(
+        self, x: npt.NDArray[Any], t: npt.NDArray[Any], order: Rows, scale: Scale, chosen: Backend, dtype: Any
+    ) -> None:
+        self._x, self._t, self._order, self._scale, self._chosen, self._dtype = x, t, order, scale, chosen, dtype
+        self._copies = copies_to(chosen)
+
+    def batch(self, start: int, stop: int) -> tuple[Array, Array]:
+        """Return the samples and targets of some places in the order, on the device."""
+        rows = self._order[start:stop]
+        return self._samples(rows), self._targets(rows)
+
+    def _samples(self, rows: Rows) -> Array:
+        """Return the rows as floats on the device; images lie in memory as its kernels like them."""
+        stored, xp = self._x, self._chosen.xp
+        order = axes_order(xp, stored.ndim)
+        shape = (rows.size, *stored.shape[1:])
+        shape = shape if stored.ndim < 3 else tuple(shape[axis] for axis in order)
+        with self._copies.staging(shape, host_dtype(stored.dtype, xp, self._dtype)) as (on_host, send):
+            _gather(stored, rows, on_host, order)
+            x = to_float(send(), stored.dtype.kind, self._scale, xp, self._dtype, copy=self._copies.reuses)
+        return x if stored.ndim < 3 else xp.permute_dims(x, inverse(order))
+
+    def _targets(self, rows: Rows) -> Array:
+        """Return the labels of the rows on the device; float targets in the float type."""
+        xp = self._chosen.xp
+        t = np.take(self._t, rows, axis=0)
+        if t.ndim == 1:
+            return xp.asarray(t, device=self._chosen.device)
+        on_host = t.astype(host_dtype(t.dtype, xp, self._dtype), copy=False)
+        return xp.astype(xp.asarray(on_host, device=self._chosen.device), self._dtype, copy=False)
+
+    def close(self) -> None:
+        """End the pass."""
+        self._copies.close()
 
 
-def targets(stored: npt.NDArray[Any], rows: Rows, chosen: Backend, dtype: Any) -> Array:
-    """Return the labels of the rows on the device; float targets in the float type."""
-    xp = chosen.xp
-    t = np.take(stored, rows, axis=0)
-    if t.ndim == 1:
-        return xp.asarray(t, device=chosen.device)
-    on_host = t.astype(_host_dtype(t.dtype, xp, dtype), copy=False)
-    return xp.astype(xp.asarray(on_host, device=chosen.device), dtype, copy=False)
+def axes_order(xp: Any, ndim: int) -> tuple[int, ...]:
+    """Return the axes of a batch in the order in which they are to lie in memory."""
+    return find("image_order", xp)() if ndim == 4 else (*range(1, ndim), 0)
 
 
-def _host_dtype(stored: np.dtype[Any], xp: Any, dtype: Any) -> np.dtype[Any]:
+def host_dtype(stored: np.dtype[Any], xp: Any, dtype: Any) -> np.dtype[Any]:
     """Type in which samples leave the host to become `dtype`: no wider than need be, known to `xp`."""
     if stored.name in ("float16", "float64") and getattr(xp, stored.name, None) == dtype:
         return stored.newbyteorder("=")
     return np.dtype(np.uint8 if stored == np.uint8 else np.float32)
 
 
-def _gather(stored: npt.NDArray[Any], rows: Rows, dtype: np.dtype[Any], order: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Copy rows to (n, ...), or where there are two axes or more to an array whose axes come in an order."""
+def _gather(stored: npt.NDArray[Any], rows: Rows, out: npt.NDArray[Any], order: tuple[int, ...]) -> None:
+    """Copy rows to `out` (n, ...), or where they have two axes or more, with its axes in an order."""
     if stored.ndim < 3:
-        return np.take(stored, rows, axis=0).astype(dtype, copy=False)
-    shape = (rows.size, *stored.shape[1:])
-    out = np.empty([shape[axis] for axis in order], dtype=dtype)
+        out[...] = np.take(stored, rows, axis=0)
+        return
     by_row = out.transpose(inverse(order))
     for start in range(0, rows.size, _BLOCK):
         block, target = np.take(stored, rows[start : start + _BLOCK], axis=0), by_row[start : start + _BLOCK]
         if order[-1] != 1:
             target[...] = block
             continue
-        for channel in range(shape[1]):  # else NumPy's inner loop would be as short as the channels are few
+        for channel in range(stored.shape[1]):  # else NumPy's inner loop would be as short as the channels are few
             target[:, channel] = block[:, channel]
-    return out
 
 
-def _to_float(x: Array, kind: str, scale: tuple[float, float] | None, xp: Any, dtype: Any) -> Array:
+def to_float(x: Array, kind: str, scale: Scale, xp: Any, dtype: Any, *, copy: bool = False) -> Array:
+    """Scale a batch that was stored as `kind` and give it its float type; `copy` says that `x` is not to be kept."""
     if scale is None and kind == "f":
-        return xp.astype(x, dtype, copy=False)
+        return xp.astype(x, dtype, copy=copy)
     y = xp.astype(x, xp.float32)  # a copy: in place is allowed
     if scale is None:
         # An array as divisor: by a number, torch multiplies with the reciprocal on a GPU, which

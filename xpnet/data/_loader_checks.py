@@ -70,6 +70,12 @@ def dtype_name(dtype: Any) -> str:
     return name
 
 
+def checked_place(on_device: Any) -> bool | str:
+    if on_device is True or on_device is False or on_device == "auto":
+        return on_device
+    raise ValueError(f"Loader: on_device is {on_device!r}; give True, False or 'auto'")
+
+
 def checked_augmented(result: Any, size: int, augment: Any) -> tuple[Array, Array]:
     """Return what `augment` made of a batch of `size` samples, if it is still one."""
     if isinstance(result, tuple) and len(result) == 2:

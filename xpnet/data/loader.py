@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 
 from xpnet import backend
 from xpnet.backend import Array
-from xpnet.data._batches import samples, targets
+from xpnet.data._batches import FromHost, Rows
 from xpnet.data._loader_checks import (
     checked_augmented,
     checked_int,
+    checked_place,
     checked_scale,
     checked_size,
     checked_targets,
     dtype_name,
 )
 from xpnet.data._prefetch import ahead
+from xpnet.data._resident import FromDevice, Resident
 from xpnet.data.share import Share
 from xpnet.random import generator
 
@@ -65,6 +68,11 @@ class Loader:
         Batches that a thread prepares ahead; 0 prepares each in the calling thread when it is asked
         for. By default 2 on a device other than the CPU, else 0: with NumPy the two threads were
         measured to be in each other's way. The batches are the same.
+    on_device : bool or "auto", default "auto"
+        Keep the whole data set on the device, uint8 as bytes, and gather the batches there: the first pass sends it
+        once, later ones send an order of rows. ``"auto"`` does so on a GPU if it takes at most a quarter of the
+        memory that is free there. The batches are the same, bit for bit, but a change of `x` after the first pass may
+        not be seen.
 
     Attributes
     ----------
@@ -93,8 +101,11 @@ class Loader:
     Notes
     -----
     Integers stay integers until they are on the backend's device: that is a quarter of the bytes to
-    transpose and to send. The order of epoch e is ``generator(seed, e).permutation(N)``, and `augment`
-    is given ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again. With a `share` it is
+    transpose and to send. CuPy gets them through page-locked memory and a stream of its own, so that the copy
+    of a batch runs beside the step before it.
+
+    The order of epoch e is ``generator(seed, e).permutation(N)``, and `augment` is given
+    ``generator(seed, e, number)``, both of `xpnet.random`: any batch can be made again. With a `share` it is
     ``generator(seed, e, number, rank)``: ranks draw different numbers.
 
     The thread that prepares batches works with the selection of backend, the device and the stream of
@@ -128,6 +139,7 @@ class Loader:
         dtype: Any = None,
         augment: Augment | None = None,
         prefetch: int | None = None,
+        on_device: bool | str = "auto",
     ) -> None:
         # Contiguous, since gathering rows out of any other array would copy all of it every time.
         self._x = np.ascontiguousarray(backend.to_numpy(x))
@@ -141,6 +153,8 @@ class Loader:
         self.drop_last = bool(drop_last)
         self.augment = augment
         self.prefetch = None if prefetch is None else checked_int("prefetch", prefetch, 0, "0 or more")
+        self.on_device = checked_place(on_device)
+        self._resident: tuple[Any, Resident | None] | None = None  # where, and what is there
         self.share: Share | None = None
         self.epoch = 0
         if augment is not None and not callable(augment):
@@ -213,9 +227,11 @@ class Loader:
         epoch = checked_int("epoch", self.epoch, 0, "0 to 2**64 - 1")
         # All that a batch depends on is settled here, so that a thread makes the same ones
         context = contextvars.copy_context()
-        maker = self._maker(epoch)
+        order, begins = self._order(epoch)
+        source = self._source(order)
+        maker = self._maker(epoch, source, begins)
         numbers = range(start, len(self))
-        depth = self._depth()
+        depth = self._depth(source)
         try:
             if depth == 0 or len(numbers) == 1:
                 for number in numbers:
@@ -223,34 +239,62 @@ class Loader:
             else:
                 yield from ahead(lambda number: context.run(maker, number), numbers, depth)
         finally:
+            source.close()
             if self.epoch == epoch:  # else it was set during the pass, and that stands
                 self.epoch = epoch + 1
 
-    def _depth(self) -> int:
+    def _depth(self, source: FromHost | FromDevice) -> int:
         if self.prefetch is not None:
             return self.prefetch
         chosen = backend.get()
-        return 0 if backend.is_on_host(chosen.xp.empty(0, device=chosen.device)) else 2
+        at_hand = isinstance(source, FromDevice) or backend.is_on_host(chosen.xp.empty(0, device=chosen.device))
+        return 0 if at_hand else 2
 
-    def _maker(self, epoch: int) -> Callable[[int], tuple[Array, Array]]:
-        """Return the function that makes the batches of an epoch by their numbers."""
-        order = generator(self.seed, epoch).permutation(self._size) if self.shuffle else np.arange(self._size)
-        size, last, seed, augment = self.batch_size, self.samples, self.seed, self.augment
-        share = self.share
+    def _order(self, epoch: int) -> tuple[Rows, list[int]]:
+        """Return the rows of an epoch in their order, and where in it each batch begins; with a share, this rank's."""
+        order: Rows = generator(self.seed, epoch).permutation(self._size) if self.shuffle else np.arange(self._size)
+        starts = range(0, self.samples, self.batch_size)
+        parts = [order[start : min(start + self.batch_size, self.samples)] for start in starts]
+        if self.share is not None:
+            parts = [self.share.rows(part) for part in parts]
+            order = np.concatenate(parts)
+        return order, [0, *itertools.accumulate(len(part) for part in parts)]
+
+    def _source(self, order: Rows) -> FromHost | FromDevice:
+        """Return where the batches of an epoch come from, in the backend selected now."""
         chosen = backend.get()  # for the whole pass
         dtype = chosen.dtype if self._dtype is None else backend.dtype_by_name(chosen.xp, self._dtype)
-        on_device = backend.carry(chosen)
+        resident = self._on_device(chosen, dtype)
+        if resident is not None:
+            return FromDevice(resident, order, self._scale, chosen, dtype)
+        return FromHost(self._x, self._t, order, self._scale, chosen, dtype)
+
+    def _on_device(self, chosen: backend.Backend, dtype: Any) -> Resident | None:
+        """Return the data on the device, sent there at the first pass; None where they are to stay on the host."""
+        place = chosen.xp, chosen.device, dtype, self.on_device
+        if self._resident is None or self._resident[0] != place:
+            self._resident = None  # what was elsewhere goes first
+            wanted = self.on_device is True or (
+                self.on_device == "auto" and Resident.fits(self._x, self._t, chosen, dtype)
+            )
+            self._resident = place, Resident(self._x, self._t, chosen, dtype) if wanted else None
+        return self._resident[1]
+
+    def _maker(
+        self, epoch: int, source: FromHost | FromDevice, begins: list[int]
+    ) -> Callable[[int], tuple[Array, Array]]:
+        """Return the function that makes the batches of an epoch by their numbers."""
+        seed, augment, share = self.seed, self.augment, self.share
+        on_device = backend.carry(backend.get())
 
         def make(number: int) -> tuple[Array, Array]:
-            rows = order[number * size : min((number + 1) * size, last)]
-            rows = rows if share is None else share.rows(rows)
+            start, stop = begins[number : number + 2]
             with on_device():
-                x = samples(self._x, rows, self._scale, chosen, dtype)
-                t = targets(self._t, rows, chosen, dtype)
+                x, t = source.batch(start, stop)
                 if augment is None:
                     return x, t
                 rng = generator(seed, epoch, number, 0 if share is None else share.rank)
-                return checked_augmented(augment(x, t, rng), len(rows), augment)
+                return checked_augmented(augment(x, t, rng), stop - start, augment)
 
         return make
 

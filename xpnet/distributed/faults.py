@@ -24,6 +24,7 @@ __all__ = ["ending_together", "install"]
 
 READY_WITHIN = 5.0  # seconds that the ranks wait for their watch at most
 LET_ROOT_SPEAK = 0.5  # seconds: an error that all ranks have is said once
+LET_LAUNCHER_READ = 0.5  # seconds: it ends with the ranks, and passes on only what it has read by then
 
 
 def install(comm: Communicator) -> None:
@@ -90,6 +91,8 @@ def _abort(comm: Communicator, code: int) -> None:
     if _folder is not None:
         with contextlib.suppress(OSError):
             (_folder / "aborted").touch()
+    sys.stderr.flush()
+    time.sleep(LET_LAUNCHER_READ)
     comm.abort(code)
 
 

@@ -139,7 +139,7 @@ class DataParallel(Alone):
                 share = loss.weight(y, ts) / N if n else 0.0
                 if n and not is_nothing(share):
                     means.add(loss.forward(y, ts), y, ts)
-                    dy = loss.backward(share)
+                    dy = loss.backward(share * trainer.scale)
                 elif normalising:  # the other ranks wait for this one in the backward of those layers
                     dy = backend.array_namespace(y).zeros_like(y)
                 else:

@@ -68,7 +68,7 @@ def conv2d_forward(
         multiplications and some twenty times the rounding error, for 3x3 kernels without stride, dilation and groups.
         ``"direct"``: a sum over the kernel's taps, for groups of one channel.
         ``"auto"`` chooses by the shapes alone, so equal calls give equal bits: direct for depthwise
-        convolutions, and on NumPy winograd from 64 channels and filters on.
+        convolutions, and on NumPy winograd from 64 channels and filters on (128 where Numba is installed).
     activation : {None, "relu"}, default None
         ``"relu"``: y is the relu of the convolution, in fewer passes over memory than by `relu_forward`.
 

@@ -312,4 +312,5 @@ def kl_divergence_backward(dy: Array | float, ctx: KLDivergenceCtx) -> Array:
     array([[-1., -0.]])
     """
     xp = check_scale("kl_divergence_backward", dy, ctx.t)
-    return ctx.t * (scale_like(xp, dy, ctx.t) * (-1.0 / ctx.t.shape[0]))
+    wide = xp.astype(ctx.t, wide_dtype(xp, ctx.t.dtype), copy=False)  # dy, a loss scale, may be beyond float16
+    return xp.astype(wide * (scale_like(xp, dy, wide) * (-1.0 / ctx.t.shape[0])), ctx.t.dtype, copy=False)

@@ -79,9 +79,7 @@ def linear_forward(
     if b is not None and tuple(b.shape) != (W.shape[1],):
         raise ShapeError("linear", f"b must have shape (O,) = ({W.shape[1]},), got {tuple(b.shape)}")
     rectified = is_relu("linear", activation)
-    y = find("linear_forward", xp)(x, W, b)
-    if rectified:
-        y = find("relu_forward", xp)(y, True)
+    y = find("linear_relu_forward" if rectified else "linear_forward", xp)(x, W, b)
     return y, LinearCtx(x, W, b is not None, y if rectified else None)
 
 
@@ -118,13 +116,13 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
            [2.]]), None)
     """
     xp = check_gradient("linear_backward", dy, ctx.x, (ctx.x.shape[0], ctx.W.shape[1]))
-    if ctx.y is not None:
-        dy = find("relu_backward", xp)(dy, ctx.y)
-    dx = find("linear_input_gradient", xp)(dy, ctx.W) if need_dx else None
     db = None
-    if ctx.has_bias:
+    if ctx.y is not None:
+        dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias)
+    dx = find("linear_input_gradient", xp)(dy, ctx.W) if need_dx else None
+    if ctx.has_bias and db is None:
         db = xp.astype(xp.sum(dy, axis=0, dtype=wide_dtype(xp, dy.dtype)), dy.dtype, copy=False)
-    return dx, ctx.x.T @ dy, db
+    return dx, find("linear_weight_gradient", xp)(dy, ctx.x), db
 
 
 class FlattenCtx(NamedTuple):

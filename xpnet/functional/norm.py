@@ -100,10 +100,8 @@ def batch_norm_forward(
     if not train:
         return y, ctx, running_mean, running_var
     count = math.prod(x.shape) // x.shape[1]
-    unbiased = var * (count / (count - 1))
-    running_mean = (1.0 - momentum) * running_mean + momentum * mean
-    running_var = (1.0 - momentum) * running_var + momentum * unbiased
-    return y, ctx, running_mean, running_var
+    update = find("running_statistics", xp)
+    return y, ctx, *update(mean, var, running_mean, running_var, momentum, count / (count - 1))
 
 
 def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | None, Array | None]:

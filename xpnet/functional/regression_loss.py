@@ -116,9 +116,9 @@ def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> 
     array([[ 0., -2.]])
     """
     xp = check_scale("mean_squared_error_backward", dy, ctx.difference)
-    if isinstance(dy, (int, float)):
-        return ctx.difference * (dy * ctx.factor)
-    return ctx.difference * (xp.astype(dy, ctx.difference.dtype, copy=False) * ctx.factor)
+    dtype = ctx.difference.dtype
+    wide = xp.astype(ctx.difference, wide_dtype(xp, dtype), copy=False)  # dy, a loss scale, may be beyond float16
+    return xp.astype(wide * (scale_like(xp, dy, wide) * ctx.factor), dtype, copy=False)
 
 
 def _wide_difference(xp: Any, y: Array, t: Array) -> Array:

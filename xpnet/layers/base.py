@@ -12,6 +12,7 @@ from xpnet.functional.checks import check_arrays, describe_non_finite
 from xpnet.layers import state
 from xpnet.layers.observe import current_observer
 from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
+from xpnet.layers.shortage import describe, lack_of_memory
 from xpnet.layers.summary import Keeps, Summary, Tensor, Trace, summarize
 from xpnet.random import generator
 
@@ -105,11 +106,17 @@ class Layer:
         Raises
         ------
         OperationError
-            If the layer cannot take `x`; the message names the layer's path in the model.
+            If the layer cannot take `x`, or memory runs out; the message names the layer's path in the model.
         """
         if self.input_shape is None:
             self._build_for(x)
-        y, ctx = self._forward(x, train)
+        try:
+            y, ctx = self._forward(x, train)
+        except (MemoryError, RuntimeError) as error:
+            lack = lack_of_memory(error, self.operation, f"forward of x {describe(x)}")
+            if lack is None:
+                raise
+            raise lack from None
         if train:
             if len(self._pending) >= MAX_PENDING:
                 raise StateError(
@@ -158,7 +165,13 @@ class Layer:
                 "backward without a forward in training mode; call forward(x, train=True) first, "
                 "once for each backward",
             )
-        dx = self._backward(dy, self._pending.pop(), need_dx)
+        try:
+            dx = self._backward(dy, self._pending.pop(), need_dx)
+        except (MemoryError, RuntimeError) as error:
+            lack = lack_of_memory(error, self.operation, f"backward of dy {describe(dy)}")
+            if lack is None:
+                raise
+            raise lack from None
         if config.get("nan_guard"):
             own = {f"the gradient of {n}": p.grad for n, p in vars(self).items() if isinstance(p, Parameter)}
             self._guard("backward", {"the gradient of x": dx} | own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,7 @@ class Branches(Layer):
         for (name, layer), part in reversed(list(zip(self._branches.items(), parts, strict=True))):
             through = backward_child(name, layer, part, need_dx)
             if need_dx:
-                dx = through if dx is None else dx + through
+                dx = through if dx is None else find("add", array_namespace(dx))(dx, through)
         return dx
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
@@ -120,10 +121,7 @@ class Add(Branches):
     """
 
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
-        y = outputs[0]
-        for other in outputs[1:]:
-            y = y + other
-        return y, None
+        return functools.reduce(find("add", array_namespace(*outputs)), outputs), None
 
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         return [dy] * len(self._branches)

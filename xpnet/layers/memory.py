@@ -47,10 +47,13 @@ def training_memory(summary: Summary, batch: int, optimizer: str | Optimizer = "
     if not hasattr(batch, "__index__") or batch < 1:
         raise ValueError(f"training_memory: batch must be a whole number from 1 on, got {batch!r}")
     weights = summary.parameters * summary.itemsize
+    wide = summary.parameters * max(summary.itemsize, 4)
     state, update = _optimizer_arrays(optimizer)
+    if wide > weights:
+        state, update = state + 1, update + 1  # master weights, and the gradients in their type
     activations = int(batch) * summary.kept_bytes
-    at_peak = max(_backward_peak(summary, int(batch)), update * weights)
-    return TrainingMemory(weights, weights, state * weights, activations, max(0, at_peak - activations))
+    at_peak = max(_backward_peak(summary, int(batch)), update * wide)
+    return TrainingMemory(weights, weights, state * wide, activations, max(0, at_peak - activations))
 
 
 def largest_batch(summary: Summary, memory: int, optimizer: str | Optimizer = "adam") -> int:

@@ -125,6 +125,10 @@ class Segment:
         ends = list(itertools.accumulate(p.size for p in self.parameters))
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
+    def views(self) -> list[Array]:
+        """Return the part of `data` that belongs to each parameter, in its shape."""
+        return [_shaped(self.data, part, p.shape) for part, p in zip(self.parts(), self.parameters, strict=True)]
+
     def per_element(self, values: Sequence[float]) -> Array:
         """Return an array of the shape and type of `data` with one value for each parameter."""
         xp = backend.array_namespace(self.data)
@@ -132,6 +136,13 @@ class Segment:
         for part, value in zip(self.parts(), values, strict=True):
             a[part] = float(value)
         return a
+
+
+def _shaped(data: Array, part: Any, shape: tuple[int, ...]) -> Array:
+    """Return a part of a flat array in a shape; the array itself where it has that shape."""
+    if tuple(data.shape) == shape:
+        return data
+    return backend.array_namespace(data).reshape(data[part], shape)
 
 
 class ParameterStore:

@@ -2,7 +2,8 @@
 
 ``optimizer.update(model)`` after ``model.backward(...)``. The state (velocities, means) is made at the
 first update and belongs to that model. ``lr`` is an attribute that may be set at any time, by a schedule
-of `xpnet.schedules` for instance. `EMA` keeps an average of the weights beside the model.
+of `xpnet.schedules` for instance. `EMA` keeps an average of the weights beside the model. `DynamicLossScale`
+is for models in float16.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from xpnet.optim.adaptive import LAMB, AdaDelta, AdaGrad, Adam, AdamW, RMSprop
 from xpnet.optim.base import Optimizer
 from xpnet.optim.ema import EMA
 from xpnet.optim.first_order import SGD, Lion, Momentum, Nesterov
+from xpnet.optim.loss_scale import DynamicLossScale, LossScale
 
 __all__ = [
     "EMA",
@@ -22,7 +24,9 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "DynamicLossScale",
     "Lion",
+    "LossScale",
     "Momentum",
     "Nesterov",
     "Optimizer",

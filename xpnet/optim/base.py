@@ -13,6 +13,8 @@ from xpnet.layers.base import Layer
 from xpnet.layers.parameter import Parameter, ParameterStore, Segment
 from xpnet.optim.constraints import clip_by_norm, clip_by_value, global_norm, limit_units
 from xpnet.optim.groups import Groups, GroupSettings, settings_of
+from xpnet.optim.loss_scale import LossScale
+from xpnet.optim.master import all_finite, master_weights, narrow, to_update, zeros_like
 
 __all__ = ["Optimizer", "Shared", "layout"]
 
@@ -36,6 +38,9 @@ class Optimizer:
 
     An update is, in this order: clip the gradient by value, then by norm; add the decay terms; the
     optimizer's own step; limit the norms of the units. The gradients in the model are not changed.
+
+    A model in float16 or bfloat16 is updated in float32: the optimizer keeps master weights of that type, and state
+    too, and the model's weights are these, rounded.
 
     Parameters
     ----------
@@ -103,6 +108,7 @@ class Optimizer:
         self._first_lr = self.lr  # what the lr of groups are in proportion to
         self._store: ParameterStore | None = None
         self._state: list[dict[str, Array]] = []  # one mapping for each segment of the store
+        self._masters: list[Array | None] = []  # float32 weights for each segment that is narrower
         self._own: list[list[GroupSettings]] = []  # what groups say of each parameter of each segment
         self._factors: dict[tuple[str, int], tuple[float, Array | None]] = {}
         self._grad_norm: Array | None = None
@@ -141,13 +147,16 @@ class Optimizer:
         """
         return self._grad_norm
 
-    def update(self, model: Layer) -> None:
+    def update(self, model: Layer, *, loss_scale: LossScale | None = None) -> None:
         """Change the weights of the model by its gradients.
 
         Parameters
         ----------
         model : Layer
             The same one at every call.
+        loss_scale : LossScale, optional
+            The loss was multiplied by its value: the gradients are divided by it first. It is told whether they are
+            finite; if not, nothing else is changed.
 
         Raises
         ------
@@ -159,18 +168,22 @@ class Optimizer:
         store = model.store
         if store is not self._store:
             self._bind(store)
+        factor = 1.0 if loss_scale is None else 1.0 / loss_scale.value
+        segments = [to_update(s, master, factor) for s, master in zip(store.segments, self._masters, strict=True)]
+        if loss_scale is not None and not loss_scale.record(all_finite(segments)):
+            return
         self.step += 1
-        gradients = self._clip([segment.grad for segment in store.segments])
-        for i, (segment, state, g) in enumerate(zip(store.segments, self._state, gradients, strict=True)):
+        gradients = self._clip([segment.grad for segment in segments])
+        for i, (segment, state, g) in enumerate(zip(segments, self._state, gradients, strict=True)):
             l1 = self._coefficient("l1", i, segment)
             if l1 is not None:
                 g = g + l1 * backend.array_namespace(g).sign(segment.data)
             self._update_segment(
                 segment, state, g, self._rate(i, segment), self._coefficient("weight_decay", i, segment)
             )
-        for segment, groups in zip(store.segments, self._own, strict=True):
-            for p, own in zip(segment.parameters, groups, strict=True):
-                limit_units(p, own.get("max_norm", self.max_norm))
+        for updated, segment, groups in zip(segments, store.segments, self._own, strict=True):
+            self._limit(updated, groups)
+            narrow(updated, segment)
 
     def _update_segment(
         self, segment: Segment, state: dict[str, Array], g: Array, lr: float | Array, decay: Array | None
@@ -183,6 +196,13 @@ class Optimizer:
 
     def _run(self, w: Array, g: Array, state: dict[str, Array], lr: float | Array, **more: Any) -> None:
         find(self._kernel(), backend.array_namespace(w))(w, g, **state, **self._settings(), lr=lr, **more)
+
+    def _limit(self, segment: Segment, groups: list[GroupSettings]) -> None:
+        limits = [own.get("max_norm", self.max_norm) for own in groups]
+        if any(limit is not None for limit in limits):
+            for p, w, limit in zip(segment.parameters, segment.views(), limits, strict=True):
+                if limit is not None and p.decay and p.unit_axis is not None:
+                    limit_units(w, p.unit_axis, limit)
 
     def _clip(self, gradients: list[Array]) -> list[Array]:
         if self.clip_value is not None:
@@ -225,7 +245,8 @@ class Optimizer:
     def _bind(self, store: ParameterStore) -> None:
         if self._store is None:
             self._own = self._find_groups(store)
-            self._state = [{n: _zeros_like(segment.data) for n in self._state_names()} for segment in store.segments]
+            self._state = [{n: zeros_like(segment) for n in self._state_names()} for segment in store.segments]
+            self._masters = [master_weights(segment) for segment in store.segments]
         elif layout(store) != layout(self._store):
             raise StateError(
                 type(self).__name__,
@@ -238,12 +259,13 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the state: ``step``, ``lr`` and, once there was an update, arrays by name.
 
-        Arrays are named ``"<state>.<parameter>"``, such as ``"m.features.0.W"``, and shaped like the parameter.
+        Arrays are named ``"<state>.<parameter>"``, such as ``"m.features.0.W"``, and shaped like the parameter. For
+        weights of 16 bits there are the master weights too, as ``"master.features.0.W"``.
         """
         state: dict[str, Any] = {"step": self.step, "lr": self.lr}
         if self._store is not None:
-            for segment, arrays in zip(self._store.segments, self._state, strict=True):
-                for name, a in arrays.items():
+            for segment, arrays, master in zip(self._store.segments, self._state, self._masters, strict=True):
+                for name, a in (arrays | ({} if master is None else {"master": master})).items():
                     xp = backend.array_namespace(a)
                     for part, p in zip(segment.parts(), segment.parameters, strict=True):
                         state[f"{name}.{p.name}"] = xp.reshape(xp.asarray(a[part], copy=True), p.shape)
@@ -251,6 +273,9 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any], model: Layer) -> None:
         """Take over a state for a built model, from any backend.
+
+        Master weights in it are left out if the model's own weights are as wide; a narrower model whose state has none
+        begins with its weights as they are.
 
         Raises
         ------
@@ -270,22 +295,30 @@ class Optimizer:
             )
         own = self._find_groups(store)
         arrays: list[dict[str, Array]] = []
+        masters: list[Array | None] = []
         if int(state["step"]) > 0:
             names = {f"{name}.{p.name}" for p in store.parameters for name in self._state_names()}
-            given = set(state) - {"step", "lr"}
+            of_masters = {f"master.{p.name}" for p in store.parameters}
+            given = set(state) - {"step", "lr"} - of_masters
             if names != given:
                 raise WeightsError(
                     f"{type(self).__name__}: the state lacks {_some(names - given)} and has {_some(given - names)} "
                     "too many; it was saved by another kind of optimizer or for another model"
                 )
             arrays = [{n: self._take(n, segment, state) for n in self._state_names()} for segment in store.segments]
+            masters = [master_weights(segment) for segment in store.segments]
+            if of_masters <= set(state):
+                masters = [
+                    None if master is None else self._take("master", segment, state)
+                    for master, segment in zip(masters, store.segments, strict=True)
+                ]
         self._store = store if arrays else None
         self._own, self._factors = own, {}
-        self._state, self.step, self.lr = arrays, int(state["step"]), float(state["lr"])
+        self._state, self._masters, self.step, self.lr = arrays, masters, int(state["step"]), float(state["lr"])
 
     def _take(self, name: str, segment: Segment, state: Mapping[str, Any]) -> Array:
         """Return one kind of state for a segment, gathered from the arrays of its parameters."""
-        flat = _zeros_like(segment.data)
+        flat = zeros_like(segment)
         for part, p in zip(segment.parts(), segment.parameters, strict=True):
             value = state[f"{name}.{p.name}"]
             if tuple(value.shape) != tuple(p.shape):
@@ -294,18 +327,13 @@ class Optimizer:
                     f"has {tuple(p.shape)}; the state was saved for another model"
                 )
             xp = backend.array_namespace(flat)
-            flat[part] = xp.reshape(backend.asarray_like(value, p.data), tuple(flat[part].shape))
+            flat[part] = xp.reshape(backend.asarray_like(value, flat), tuple(flat[part].shape))
         return flat
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "step"}
         shown = {k: v for k, v in settings.items() if k not in QUIET or v != QUIET[k]}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
-
-
-def _zeros_like(x: Array) -> Array:
-    xp = backend.array_namespace(x)
-    return xp.zeros(tuple(x.shape), dtype=x.dtype, device=backend.device_of(x))
 
 
 def _some(names: set[str]) -> str:

@@ -1,9 +1,11 @@
-"""Clipping of gradients and limits on weights. Nothing here waits for a device: norms and factors stay arrays."""
+"""Clipping of gradients and limits on weights, of at least float32.
+
+Nothing here waits for a device: norms and factors stay arrays.
+"""
 
 from __future__ import annotations
 
-from xpnet.backend import Array, array_namespace, wide_dtype
-from xpnet.layers.parameter import Parameter
+from xpnet.backend import Array, array_namespace
 
 __all__ = ["clip_by_norm", "clip_by_value", "global_norm", "limit_units"]
 
@@ -14,12 +16,11 @@ def clip_by_value(g: Array, limit: float) -> Array:
 
 
 def global_norm(gradients: list[Array]) -> Array:
-    """Return the 2-norm of all the arrays together, of shape (1,) and in at least float32."""
+    """Return the 2-norm of all the arrays together, of shape (1,)."""
     total = None
     for g in gradients:
         xp = array_namespace(g)
-        wide = xp.astype(g, wide_dtype(xp, g.dtype), copy=False)
-        square = xp.reshape(xp.sum(wide * wide, keepdims=True), (1,))
+        square = xp.reshape(xp.sum(g * g, keepdims=True), (1,))
         total = square if total is None else total + xp.astype(square, total.dtype, copy=False)
     assert total is not None
     return array_namespace(total).sqrt(total)
@@ -32,13 +33,9 @@ def clip_by_norm(g: Array, norm: Array, limit: float) -> Array:
     return g * xp.astype(factor, g.dtype, copy=False)
 
 
-def limit_units(p: Parameter, limit: float | None) -> None:
+def limit_units(w: Array, unit_axis: int, limit: float) -> None:
     """Scale the weights into each output unit back to 2-norm `limit` where theirs is larger, in place."""
-    if limit is None or not p.decay or p.unit_axis is None:
-        return
-    w = p.data
     xp = array_namespace(w)
-    wide = xp.astype(w, wide_dtype(xp, w.dtype), copy=False)
-    others = tuple(axis for axis in range(len(w.shape)) if axis != p.unit_axis)
-    norm = xp.sqrt(xp.sum(wide * wide, axis=others, keepdims=True))
-    w *= xp.astype(float(limit) / xp.maximum(norm, float(limit)), w.dtype, copy=False)  # exactly 1 where it fits
+    others = tuple(axis for axis in range(len(w.shape)) if axis != unit_axis)
+    norm = xp.sqrt(xp.sum(w * w, axis=others, keepdims=True))
+    w *= float(limit) / xp.maximum(norm, float(limit))  # exactly 1 where it fits

@@ -11,7 +11,7 @@ from xpnet import data
 from xpnet.data import Dataset, Loader, augment
 from xpnet.errors import DataError
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.run.settings import PIXELS, Settings
+from xpnet.run.settings import ON_DEVICE, PIXELS, Settings
 from xpnet.text import parse_spec
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ def training_loader(settings: Settings, dataset: Dataset) -> Loader:
         seed=settings.seed,
         scale=pixel_scale(settings.pixels, dataset.max_value),
         augment=change,
+        on_device=ON_DEVICE[settings.on_device],
     )
 
 
-def held_out(x: Any, t: Any, scale: tuple[float, float], *, batch_size: int = 256) -> Loader:
+def held_out(x: Any, t: Any, scale: tuple[float, float], *, batch_size: int = 256, on_device: str = "never") -> Loader:
     """Return batches in order, as they are, for measuring."""
-    return Loader(x, t, batch_size=batch_size, shuffle=False, scale=scale)
+    return Loader(x, t, batch_size=batch_size, shuffle=False, scale=scale, on_device=ON_DEVICE[on_device])
 
 
 def make_loss(settings: Settings, dataset: Dataset) -> SoftmaxCrossEntropy:

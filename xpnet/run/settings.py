@@ -16,9 +16,10 @@ from xpnet.files import atomic_write
 from xpnet.optional import require
 from xpnet.text import near, parse_spec
 
-__all__ = ["PIXELS", "SCHEDULES", "Settings"]
+__all__ = ["ON_DEVICE", "PIXELS", "SCHEDULES", "Settings"]
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "step", "plateau")
+ON_DEVICE: dict[str, bool | str] = {"auto": "auto", "always": True, "never": False}
 PIXELS = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 
 
@@ -73,6 +74,9 @@ class Settings:
     class_weights: str | None = _field(None, "balanced: each class weighs as much as the others", choices=("balanced",))
     early_stopping: int | None = _field(None, "end after so many epochs without a better validation loss", least=0)
     top: int | None = _field(None, "measure too how often the class is among so many best", above=1)
+    on_device: str = _field(
+        "auto", "whether the images are kept on the GPU; auto: if they fit", choices=tuple(ON_DEVICE)
+    )
     seed: int = _field(0, "of weights, order of images and augmentation", least=0)
     backend: str | None = _field(
         None, "auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; by default XPNET_BACKEND"

@@ -102,9 +102,11 @@ def train(
     dataset = _one_after_the_other(comm, settings)
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
-    tests = held_out(*dataset.test, scale)
+    tests = held_out(*dataset.test, scale, on_device=settings.on_device)
     # without images held out, the test images are looked at after each epoch and nothing is chosen by them
-    watched = tests if dataset.validation is None else held_out(*dataset.validation, scale)
+    watched = tests
+    if dataset.validation is not None:
+        watched = held_out(*dataset.validation, scale, on_device=settings.on_device)
     about = {
         "settings": settings.to_dict(),
         "data": dataset.name,

@@ -35,7 +35,13 @@ class Alone:
     def learn(self, trainer: Trainer, x: Array, t: Array, position: Position) -> None:
         """Set the gradients of the model by a batch, and count its loss and accuracy."""
         value, y = forward_backward(
-            trainer.model, trainer.loss, x, t, micro_batch=trainer.micro_batch, enter=trainer.enter
+            trainer.model,
+            trainer.loss,
+            x,
+            t,
+            micro_batch=trainer.micro_batch,
+            scale=trainer.scale,
+            enter=trainer.enter,
         )
         position.means.add(value, y, t)
 

@@ -42,8 +42,8 @@ class State(NamedTuple):
 def save_checkpoint(path: str | os.PathLike[str], trainer: Trainer, *, about: Mapping[str, Any] | None = None) -> Path:
     """Write everything that a run needs to go on as if nothing had happened.
 
-    Model, optimizer, schedule, history, the states of callbacks, the seeds and counts of random masks, and the
-    position in the epoch. A crash at any moment leaves a former file as it was.
+    Model, optimizer (with its master weights), loss scale, schedule, history, the states of callbacks, the seeds and
+    counts of random masks, and the position in the epoch. A crash at any moment leaves a former file as it was.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str], trainer: Trainer) -> Trainer:
 
     On the same backend and float type the run goes on bit for bit: ``fit(train, validation, until=...)`` with
     the same data ends in the weights that the run would have had without the break. Files of other backends
-    and float types load too.
+    and float types load too; a loss scale of another kind begins afresh.
 
     Parameters
     ----------
@@ -162,11 +162,12 @@ def capture(trainer: Trainer) -> State:
         plain = {name: value for name, value in state.items() if not hasattr(value, "shape")}
         arrays |= {f"callbacks.{number}.{name}": a for name, a in state.items() if name not in plain}
         callbacks.append({"type": type(callback).__name__, "state": plain})
-    schedule = trainer.schedule
+    schedule, scale = trainer.schedule, trainer.loss_scale
     return State(
         arrays,
         {
             "optimizer": {"type": type(trainer.optimizer).__name__, "step": optimizer["step"], "lr": optimizer["lr"]},
+            "loss_scale": None if scale is None else {"type": type(scale).__name__, "state": scale.state_dict()},
             "schedule": None if schedule is None else {"type": type(schedule).__name__, "state": schedule.state_dict()},
             "random": trainer.model.random_state(),
             "position": trainer.position.state_dict(),
@@ -185,6 +186,9 @@ def restore(trainer: Trainer, state: State) -> None:
     trainer.model.load_random_state(plain["random"])
     if trainer.schedule is not None and plain["schedule"] is not None:
         trainer.schedule.load_state_dict(plain["schedule"]["state"])
+    scale, saved = trainer.loss_scale, plain.get("loss_scale")
+    if scale is not None and saved is not None and saved["type"] == type(scale).__name__:
+        scale.load_state_dict(saved["state"])
     _restore_callbacks(trainer, state)
     trainer.history, trainer.position = history, position
 
@@ -224,6 +228,7 @@ def _try_on_copy(trainer: Trainer, state: State, content: Mapping[str, Any]) -> 
     trial = copy.copy(trainer)
     trial.callbacks = []
     trial.model, trial.optimizer, trial.schedule = copy.deepcopy((trainer.model, trainer.optimizer, trainer.schedule))
+    trial._loss_scale = copy.deepcopy(trainer._loss_scale)
     trial.model.build(tuple(shape), rng=trainer.seed)
     restore(trial, state)
 

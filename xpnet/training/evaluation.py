@@ -23,7 +23,7 @@ def batches(x: Any, t: Any, batch_size: int) -> Iterator[tuple[Array, Array | No
     """Yield batches in order: NumPy data go to the selected backend, other arrays are sliced where they are."""
     if isinstance(x, np.ndarray):
         labels = np.zeros(len(x), dtype=np.int64) if t is None else t
-        for batch, target in Loader(x, labels, batch_size=batch_size, shuffle=False):
+        for batch, target in Loader(x, labels, batch_size=batch_size, shuffle=False, on_device=False):
             yield batch, None if t is None else target
         return
     if x.shape[0] == 0 or (t is not None and t.shape[0] != x.shape[0]):

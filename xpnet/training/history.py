@@ -33,6 +33,8 @@ class Epoch:
     images_per_second : float
     validation_metrics : mapping of str to plain values
         What else the trainer was asked to measure; a confusion matrix as nested lists.
+    skipped_steps : int
+        Steps that changed no weight because their gradients overflowed; see `xpnet.optim.LossScale`.
     """
 
     epoch: int
@@ -44,6 +46,7 @@ class Epoch:
     seconds: float
     images_per_second: float
     validation_metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    skipped_steps: int = 0
 
 
 @dataclasses.dataclass
@@ -94,11 +97,13 @@ class History:
         if not isinstance(content, Mapping) or not isinstance(content.get("epochs"), list):
             raise ValueError("a history must hold a list of epochs")
         epochs = []
-        for number, entry in enumerate(content["epochs"], 1):
-            if not isinstance(entry, Mapping) or set(entry) != {f.name for f in dataclasses.fields(Epoch)}:
+        for number, saved in enumerate(content["epochs"], 1):
+            entry: dict[str, Any] = {"skipped_steps": 0} | saved if isinstance(saved, dict) else {}
+            if set(entry) != {f.name for f in dataclasses.fields(Epoch)}:
                 raise ValueError(f"epoch {number} of the history does not hold what an epoch holds")
             for name, value in entry.items():
-                wanted: Any = int if name == "epoch" else Mapping if name == "validation_metrics" else (float, int)
+                counts = name in ("epoch", "skipped_steps")
+                wanted: Any = int if counts else Mapping if name == "validation_metrics" else (float, int)
                 optional = name.startswith("validation_") or name == "accuracy"
                 if not (isinstance(value, wanted) or (optional and value is None)) or isinstance(value, bool):
                     raise ValueError(f"epoch {number} of the history has {name} {value!r}")

@@ -26,6 +26,8 @@ class Position:
         Batches of the epoch that have been learnt from.
     seconds : float, default 0
         That they took.
+    skipped : int, default 0
+        How many of their steps changed no weight.
 
     Attributes
     ----------
@@ -40,9 +42,10 @@ class Position:
         epoch: int | None = None,
         batch: int = 0,
         seconds: float = 0.0,
+        skipped: int = 0,
         means: Mapping[str, float | int] | None = None,
     ) -> None:
-        self.loader, self.epoch, self.batch, self.seconds = loader, epoch, batch, seconds
+        self.loader, self.epoch, self.batch, self.seconds, self.skipped = loader, epoch, batch, seconds, skipped
         self.means: Any = means
 
     def at(self, loader: Loader, loss: Loss) -> Position:
@@ -64,7 +67,7 @@ class Position:
         place = Position(loader=order, epoch=loader.epoch)
         place.means = Means(loss)
         if goes_on and self.batch:
-            place.batch, place.seconds = self.batch, self.seconds
+            place.batch, place.seconds, place.skipped = self.batch, self.seconds, self.skipped
             place.means.load_state_dict(self.means if isinstance(self.means, Mapping) else self.means.state_dict())
         return place
 
@@ -76,6 +79,7 @@ class Position:
             "epoch": self.epoch,
             "batch": self.batch,
             "seconds": self.seconds,
+            "skipped": self.skipped,
             "means": means if self.batch else None,
         }
 
@@ -88,12 +92,15 @@ class Position:
         ValueError
             If something is missing or of the wrong type.
         """
-        fits = isinstance(content, Mapping) and set(content) == {"loader", "epoch", "batch", "seconds", "means"}
+        content = {"skipped": 0} | content if isinstance(content, dict) else content
+        names = {"loader", "epoch", "batch", "seconds", "skipped", "means"}
+        fits = isinstance(content, dict) and set(content) == names
         if fits:
             fits = (
                 _is_mapping_of_numbers(content["loader"], optional=True)
                 and (content["epoch"] is None or _is_count(content["epoch"]))
                 and _is_count(content["batch"])
+                and _is_count(content["skipped"])
                 and isinstance(content["seconds"], float | int)
                 and _is_mapping_of_numbers(content["means"], optional=not content["batch"])
             )

@@ -7,10 +7,13 @@ import sys
 import time
 from typing import Any
 
+from xpnet import backend
+from xpnet.backend.memory import device_memory
+from xpnet.text import in_bytes
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.history import Epoch
 
-__all__ = ["ProgressBar", "epoch_line"]
+__all__ = ["ProgressBar", "epoch_line", "memory_use", "skipped"]
 
 LOOK = "{desc} |{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 INTERVAL = 0.25  # seconds between two readings of loss and accuracy: each waits for the device
@@ -41,14 +44,14 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update(1)
 
-    def show(self, means: Evaluation, images_per_second: float) -> None:
-        """Show the means so far."""
+    def show(self, means: Evaluation, images_per_second: float, *more: str) -> None:
+        """Show the means so far, and what else there is to say."""
         self._next = time.perf_counter() + INTERVAL
         parts = [f"loss {means.loss:.4f}"]
         if means.accuracy is not None:
             parts.append(f"accuracy {means.accuracy:.4f}")
         parts.append(f"{images_per_second:,.0f} images/s")
-        self._bar.set_postfix_str("  ".join(parts))
+        self._bar.set_postfix_str("  ".join([*parts, *filter(None, more)]))
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -76,4 +79,24 @@ def epoch_line(epoch: Epoch, epochs: int, previous: Epoch | None) -> str:
         parts.append(f"validation loss {epoch.validation_loss:.4f}")
     if epoch.validation_accuracy is not None:
         parts.append(f"accuracy {epoch.validation_accuracy:.4f}")
-    return "  ".join([*parts, f"{epoch.seconds:.1f} s", f"{epoch.images_per_second:,.0f} images/s"])
+    parts += [f"{epoch.seconds:.1f} s", f"{epoch.images_per_second:,.0f} images/s", skipped(epoch.skipped_steps)]
+    return "  ".join(filter(None, parts))
+
+
+def memory_use() -> str:
+    """Say how much of the selected backend's GPU its arrays take; nothing where it is no GPU."""
+    chosen = backend.get()
+    memory = device_memory(chosen.xp, chosen.device)
+    return "" if memory is None else f"{in_bytes(memory.used)} of {in_bytes(memory.total)}"
+
+
+def skipped(steps: int) -> str:
+    """Say how many steps of an epoch were left out; nothing if none was.
+
+    Examples
+    --------
+    >>> from xpnet.training.progress import skipped
+    >>> skipped(2)
+    '2 steps skipped'
+    """
+    return f"{steps} step{'s' * (steps > 1)} skipped" if steps else ""

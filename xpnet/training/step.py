@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from xpnet.backend import Array, array_namespace
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
-from xpnet.optim import Optimizer
+from xpnet.optim import LossScale, Optimizer
+from xpnet.training.shortage import advised
 
 __all__ = ["forward_backward", "is_nothing", "is_plain", "train_step"]
 
 
-def train_step(model: Layer, loss: Loss, optimizer: Optimizer, x: Array, t: Array) -> Array:
+def train_step(
+    model: Layer, loss: Loss, optimizer: Optimizer, x: Array, t: Array, *, loss_scale: LossScale | None = None
+) -> Array:
     """Learn from one batch: forward, loss, backward, update.
 
-    Nothing here waits for a device: on a GPU, reading the returned loss does.
+    Nothing here waits for a device: on a GPU, reading the returned loss does. With a loss scale, each step reads
+    whether the gradients are finite.
 
     Parameters
     ----------
@@ -27,16 +34,21 @@ def train_step(model: Layer, loss: Loss, optimizer: Optimizer, x: Array, t: Arra
         On the model's backend and of its float type.
     t : array (N,) or (N, K)
         Labels or targets.
+    loss_scale : LossScale, optional
+        For a model in float16, such as ``DynamicLossScale()``: a step whose gradients overflow changes no weight, and
+        is counted there. The gradients in the model stay multiplied by its value.
 
     Returns
     -------
     loss : array, 0-d
-        Of the batch, before the update.
+        Of the batch, before the update; not multiplied by anything.
 
     Raises
     ------
     OperationError
         If the arrays do not fit the model or the loss is not finite; the weights are not changed.
+    OutOfMemoryError
+        If memory runs out: with the layer, and a batch that is predicted to fit. The model can be used on.
 
     Examples
     --------
@@ -51,8 +63,9 @@ def train_step(model: Layer, loss: Loss, optimizer: Optimizer, x: Array, t: Arra
     >>> last < first
     True
     """
-    value, _ = forward_backward(model, loss, x, t)
-    optimizer.update(model)
+    with advised(model, optimizer, x):
+        value, _ = forward_backward(model, loss, x, t, scale=1.0 if loss_scale is None else loss_scale.value)
+        optimizer.update(model, loss_scale=loss_scale)
     return value
 
 
@@ -63,6 +76,7 @@ def forward_backward(
     t: Array,
     *,
     micro_batch: int | None = None,
+    scale: float = 1.0,
     enter: Callable[[str], object] = lambda phase: None,
 ) -> tuple[Array, Array]:
     """Set the gradients of the model for one batch; return the loss and the model's output.
@@ -75,6 +89,8 @@ def forward_backward(
     micro_batch : int, optional
         Go through the batch in pieces of so many samples: the gradient of the whole batch in the memory
         of one piece. Equal to rounding, except that batch normalisation sees each piece alone.
+    scale : float, default 1
+        Multiply the gradients by it; they may overflow then, without a warning.
     enter : function of a str
         Called at the beginning of each phase, with "forward", "loss" or "backward".
 
@@ -89,19 +105,28 @@ def forward_backward(
             y = model.forward(x, train=True)
             enter("loss")
             value = loss.forward(y, t)
-            dy = loss.backward()
-            enter("backward")
-            model.zero_grad()
-            model.backward(dy, need_dx=False)
+            _backward(model, loss, scale, scale, enter, fresh=True)
             return value, y
-        return _accumulate(model, loss, x, t, micro_batch, enter)
+        return _accumulate(model, loss, x, t, micro_batch, scale, enter)
     except BaseException:
         model.forget()  # so that the next step does not meet what this one left
         raise
 
 
+def _backward(
+    model: Layer, loss: Loss, factor: Any, scale: float, enter: Callable[[str], object], *, fresh: bool
+) -> None:
+    """Go back from the loss, times a factor; NumPy warns of overflows only where none was to be expected."""
+    with contextlib.nullcontext() if scale == 1.0 else np.errstate(over="ignore", invalid="ignore"):
+        dy = loss.backward(factor)
+        enter("backward")
+        if fresh:
+            model.zero_grad()
+        model.backward(dy, need_dx=False)
+
+
 def _accumulate(
-    model: Layer, loss: Loss, x: Array, t: Array, micro_batch: int, enter: Callable[[str], object]
+    model: Layer, loss: Loss, x: Array, t: Array, micro_batch: int, scale: float, enter: Callable[[str], object]
 ) -> tuple[Array, Array]:
     """Add up the gradients of the pieces, each times its weight, and divide by the sum of the weights."""
     N = x.shape[0]
@@ -121,12 +146,8 @@ def _accumulate(
             continue
         value = value + share * loss.forward(y, t[part, ...])
         weight = weight + share
-        dy = loss.backward(share)
-        enter("backward")
-        if fresh:
-            model.zero_grad()
-            fresh = False
-        model.backward(dy, need_dx=False)
+        _backward(model, loss, share * scale, scale, enter, fresh=fresh)
+        fresh = False
     y = array_namespace(*outputs).concat(outputs, axis=0)
     if fresh:
         return loss.forward(y, t), y  # it says that there is nothing to learn from

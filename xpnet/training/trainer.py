@@ -11,12 +11,13 @@ import numpy as np
 
 from xpnet import losses, optim
 from xpnet._interrupt import InterruptGuard
-from xpnet.backend import Array
+from xpnet.backend import Array, dtype_name
 from xpnet.data import Loader
 from xpnet.errors import NonFiniteError
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
-from xpnet.optim import Optimizer
+from xpnet.optim import LossScale, Optimizer
+from xpnet.optim.loss_scale import as_loss_scale
 from xpnet.schedules import Schedule, as_schedule
 from xpnet.training.alone import Alone
 from xpnet.training.callbacks import Callback, Checkpoint
@@ -24,7 +25,8 @@ from xpnet.training.evaluation import Evaluation, named_metrics
 from xpnet.training.history import Epoch, History
 from xpnet.training.metrics import Metric
 from xpnet.training.position import Position
-from xpnet.training.progress import ProgressBar, epoch_line
+from xpnet.training.progress import ProgressBar, epoch_line, memory_use, skipped
+from xpnet.training.shortage import advised
 
 if TYPE_CHECKING:
     from xpnet.distributed import Communicator
@@ -47,6 +49,9 @@ class Trainer:
         Go through each batch in pieces of so many samples (gradient accumulation): the gradient of the whole
         batch in the memory of one piece. Equal to rounding, except that batch normalisation sees each
         piece alone.
+    loss_scale : str, float, LossScale or None, default "auto"
+        Factor on the loss, so that float16 does not round small gradients to zero: ``"dynamic"`` finds it
+        (`xpnet.optim.DynamicLossScale`), a number stays. ``"auto"`` is dynamic for a model in float16, else None.
     seed : int, default 0
         Of the order of the samples, and of the weights of a model not built yet.
     schedule : Schedule or function of the epoch, optional
@@ -99,6 +104,7 @@ class Trainer:
         optimizer: str | Optimizer = "adam",
         batch_size: int = 64,
         micro_batch: int | None = None,
+        loss_scale: str | float | LossScale | None = "auto",
         seed: int = 0,
         schedule: Schedule | Callable[[int], float] | None = None,
         metrics: Sequence[str | Metric] = (),
@@ -112,6 +118,7 @@ class Trainer:
         self.optimizer = optim.by_name(optimizer)
         self.batch_size = batch_size
         self.micro_batch = micro_batch
+        self._loss_scale = loss_scale if loss_scale == "auto" else as_loss_scale(loss_scale)
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
         self.metrics = named_metrics(metrics)
@@ -198,6 +205,19 @@ class Trainer:
         wanted = list(self.metrics.values()) if metrics is None else metrics
         return self.parallel.evaluate(self, data, metrics=wanted, batch_size=batch_size)
 
+    @property
+    def loss_scale(self) -> LossScale | None:
+        """The loss scale, with its value now and the number of skipped steps; None without one, or before build."""
+        if self._loss_scale == "auto" and self.model.built:
+            types = {dtype_name(p.data.dtype) for p in self.model.parameters()}
+            self._loss_scale = as_loss_scale("dynamic" if "float16" in types else None)
+        return self._loss_scale if isinstance(self._loss_scale, LossScale) else None
+
+    @property
+    def scale(self) -> float:
+        """What the loss is multiplied by now."""
+        return 1.0 if self.loss_scale is None else self.loss_scale.value
+
     def stop(self, reason: str) -> None:
         """End the run after the step or epoch under way; for callbacks."""
         self._stop = reason
@@ -262,6 +282,7 @@ class Trainer:
             seconds,
             self.position.means.samples / seconds,
             {} if measured is None else {name: _plain(value) for name, value in measured.metrics.items()},
+            self.position.skipped,
         )
         previous = self.history.epochs[-1] if self.history.epochs else None
         self.history.epochs.append(epoch)
@@ -286,7 +307,8 @@ class Trainer:
                 position.seconds = time.perf_counter() - start
                 bar.advance()
                 if bar.due():
-                    bar.show(position.means.read(), position.means.samples / position.seconds)
+                    rate = position.means.samples / position.seconds
+                    bar.show(position.means.read(), rate, skipped(position.skipped), memory_use())
                 if self.callbacks:
                     self.enter("callbacks")
                     self._call("on_update")
@@ -312,10 +334,14 @@ class Trainer:
             yield batch
 
     def _step(self, x: Array, t: Array, position: Position) -> None:
-        self.parallel.learn(self, x, t, position)
-        self.enter("update")
-        self._set_rate("update", self.optimizer.step)
-        self.optimizer.update(self.model)
+        scale = self.loss_scale
+        before = 0 if scale is None else scale.skipped
+        with advised(self.model, self.optimizer, x, self.micro_batch):
+            self.parallel.learn(self, x, t, position)
+            self.enter("update")
+            self._set_rate("update", self.optimizer.step)
+            self.optimizer.update(self.model, loss_scale=scale)
+        position.skipped += 0 if scale is None else scale.skipped - before
 
     def _set_rate(self, every: str, position: int) -> None:
         if self.schedule is not None and self.schedule.every == every:

@@ -5,6 +5,7 @@ Kernels get arguments that the functional layer has already checked.
 
 from xpnet.kernels.agnostic import (
     activation,
+    add,
     bin_pool,
     conv,
     depthwise,
@@ -23,6 +24,7 @@ from xpnet.kernels.agnostic import (
 
 __all__ = [
     "activation",
+    "add",
     "bin_pool",
     "conv",
     "depthwise",

@@ -26,6 +26,7 @@ __all__ = [
     "gather_columns",
     "matmul_into",
     "mirrored_window",
+    "pixel_blocks",
     "scatter_columns",
 ]
 
@@ -64,8 +65,12 @@ def scatter_columns(x: Array, col: Array, window: Window, rows: slice, columns: 
 
 def blocks(window: Window, bytes_per_pixel: int, workspace: str = "conv_workspace") -> Iterator[tuple[slice, slice]]:
     """Cut the output into blocks whose columns fit the budget of a setting: whole rows, or parts of a row."""
+    return pixel_blocks(window, max(1, config.get(workspace) // bytes_per_pixel))
+
+
+def pixel_blocks(window: Window, pixels: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks of at most so many pixels."""
     OH, OW = window.output
-    pixels = max(1, config.get(workspace) // bytes_per_pixel)
     if pixels >= OW:
         step = -(-OH // -(-OH // (pixels // OW)))  # blocks of about equal height
         for r in range(0, OH, step):
@@ -116,7 +121,7 @@ def _convolve(xp: Any, x: Array, W: Array, b: Array | None, window: Window) -> A
     F, N, (OH, OW) = G * filters, x.shape[3], window.output
     y = xp.empty((F, OH, OW, N), dtype=x.dtype, device=device_of(x))
     flat = xp.reshape(y, (F, OH * OW * N))  # a view: y has just been made
-    matmul_into = find("matmul_into", xp)
+    matmul, matmul_into = find("matmul", xp), find("matmul_into", xp)
     bias = None if b is None else xp.reshape(b, (F, 1))
     for rows, columns, matrix in _Columns(xp, x, window, G).blocks():
         if G == 1 and _is_whole_rows(window, columns):
@@ -126,7 +131,7 @@ def _convolve(xp: Any, x: Array, W: Array, b: Array | None, window: Window) -> A
                 block += bias  # while it is in cache
             continue
         # with groups a batch of products; a lone one stays 2-D, the only kind that CuPy runs on tensor cores
-        block = W[0, ...] @ matrix if G == 1 else xp.reshape(xp.matmul(W, matrix), (F, matrix.shape[-1]))
+        block = matmul(W[0, ...], matrix) if G == 1 else xp.reshape(matmul(W, matrix), (F, matrix.shape[-1]))
         if bias is not None:
             block += bias
         y[:, rows, columns, :] = xp.reshape(block, (F, rows.stop - rows.start, columns.stop - columns.start, N))
@@ -174,16 +179,16 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
 def _weight_gradient(xp: Any, dy: Array, dy_flat: Array, x: Array, window: Window, groups: int, wide: Any) -> Array:
     """dW = sum over blocks of dy @ columns^T; (F, K) or (G, F/G, K), in the type `wide`."""
     F, N, OW = dy.shape[0], dy.shape[3], window.output[1]
-    dW = None
+    dW, matmul = None, find("matmul", xp)
     for rows, columns, matrix in _Columns(xp, x, window, groups).blocks():
         if _is_whole_rows(window, columns):
             part = dy_flat[:, rows.start * OW * N : rows.stop * OW * N]
         else:
             part = xp.reshape(dy[:, rows, columns, :], (F, matrix.shape[-1]))
         if groups == 1:
-            product = part @ matrix.T
+            product = matmul(part, matrix.T)
         else:
-            product = xp.matmul(xp.reshape(part, (groups, F // groups, matrix.shape[-1])), matrix.mT)
+            product = matmul(xp.reshape(part, (groups, F // groups, matrix.shape[-1])), matrix.mT)
         product = xp.astype(product, wide, copy=False)
         dW = product if dW is None else dW + product
     return dW
@@ -202,14 +207,14 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     C, N = groups * channels, dy.shape[3]
     dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
     W_mT = xp.permute_dims(xp.reshape(W5, (groups, F // groups, channels * KH * KW)), (0, 2, 1))
-    itemsize = xp.finfo(dy.dtype).bits // 8
+    itemsize, matmul = xp.finfo(dy.dtype).bits // 8, find("matmul", xp)
     for rows, columns in blocks(window, C * KH * KW * N * itemsize):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         part = dy[:, rows, columns, :]
         if groups == 1:
-            col = W_mT[0, ...] @ xp.reshape(part, (F, height * width * N))
+            col = matmul(W_mT[0, ...], xp.reshape(part, (F, height * width * N)))
         else:
-            col = xp.matmul(W_mT, xp.reshape(part, (groups, F // groups, height * width * N)))
+            col = matmul(W_mT, xp.reshape(part, (groups, F // groups, height * width * N)))
         scatter_columns(dx, xp.reshape(col, (C, KH, KW, height, width, N)), window, rows, columns)
     return dx
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array
-from xpnet.kernels.table import register
+from xpnet.backend import Array, array_namespace
+from xpnet.kernels.table import find, register
 
-__all__ = ["linear_forward", "linear_input_gradient"]
+__all__ = ["linear_forward", "linear_input_gradient", "linear_weight_gradient", "matmul"]
+
+
+@register("agnostic", "matmul")
+def matmul(a: Array, b: Array) -> Array:
+    """Return the matrix product a @ b of arrays of two axes, or of as many more as they both have."""
+    return a @ b
 
 
 @register("agnostic", "linear_forward")
 def linear_forward(x: Array, W: Array, b: Array | None) -> Array:
     """x @ W + b of x (N, I), W (I, O)."""
-    y = x @ W
+    y = find("matmul", array_namespace(x))(x, W)
     if b is not None:
         y += b  # y is ours: in place is allowed
     return y
@@ -20,4 +26,10 @@ def linear_forward(x: Array, W: Array, b: Array | None) -> Array:
 @register("agnostic", "linear_input_gradient")
 def linear_input_gradient(dy: Array, W: Array) -> Array:
     """dy @ W^T, the batch innermost in memory, as the layer before a Flatten wants it."""
-    return (W @ dy.T).T
+    return find("matmul", array_namespace(dy))(W, dy.T).T
+
+
+@register("agnostic", "linear_weight_gradient")
+def linear_weight_gradient(dy: Array, x: Array) -> Array:
+    """x^T @ dy."""
+    return find("matmul", array_namespace(dy))(x.T, dy)

@@ -9,7 +9,7 @@ from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
 
-__all__ = ["batch_norm_backward", "batch_norm_forward", "channel_rows", "from_rows"]
+__all__ = ["batch_norm_backward", "batch_norm_forward", "channel_rows", "from_rows", "running_statistics"]
 
 
 def channel_rows(xp: Any, x: Array) -> Array:
@@ -47,6 +47,17 @@ def batch_norm_forward(
     if beta is not None:
         centred += xp.astype(beta, inv_std.dtype, copy=False)[:, None]
     return from_rows(xp, centred, x), mean, var, inv_std
+
+
+@register("agnostic", "running_statistics")
+def running_statistics(
+    mean: Array, var: Array, running_mean: Array, running_var: Array, momentum: float, correction: float
+) -> tuple[Array, Array]:
+    """Return the running mean and variance after a batch; `correction` makes its variance the unbiased one."""
+    return (
+        (1.0 - momentum) * running_mean + momentum * mean,
+        (1.0 - momentum) * running_var + momentum * (var * correction),
+    )
 
 
 @register("agnostic", "batch_norm_backward")

@@ -19,9 +19,11 @@ __all__ = [
     "lamb_update",
     "lion_update",
     "momentum_update",
+    "narrow_weights",
     "nesterov_update",
     "rmsprop_update",
     "sgd_update",
+    "widen_weights",
 ]
 
 
@@ -172,3 +174,20 @@ def _norm(xp: Any, a: Array) -> Array:
     """Return the 2-norm of all elements, every axis kept with length 1."""
     wide = xp.astype(a, wide_dtype(xp, a.dtype), copy=False)
     return xp.sqrt(xp.sum(wide * wide, keepdims=True))
+
+
+@register("agnostic", "widen_weights")
+def widen_weights(w: Array, g: Array, master: Array, *, factor: float) -> Array:
+    """Where w (16 bits) is not the master (float32) rounded, the master becomes w; return factor g in float32."""
+    xp = array_namespace(w)
+    unchanged = xp.astype(master, w.dtype) == w
+    master[...] = xp.where(unchanged, master, xp.astype(w, master.dtype))
+    wide = xp.astype(g, master.dtype)
+    wide *= factor
+    return wide
+
+
+@register("agnostic", "narrow_weights")
+def narrow_weights(w: Array, master: Array) -> None:
+    """w = master, rounded."""
+    w[...] = array_namespace(w).astype(master, w.dtype)

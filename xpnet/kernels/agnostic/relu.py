@@ -9,6 +9,7 @@ from xpnet.kernels.table import find, register
 __all__ = [
     "conv2d_relu_forward",
     "depthwise_conv2d_relu_forward",
+    "linear_relu_forward",
     "relu_bias_backward",
     "winograd_conv2d_relu_forward",
 ]
@@ -23,6 +24,13 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array
         return dx, None
     axes = (0, *range(2, len(dx.shape)))
     return dx, xp.astype(xp.sum(dx, axis=axes, dtype=wide_dtype(xp, dx.dtype)), dx.dtype, copy=False)
+
+
+@register("agnostic", "linear_relu_forward")
+def linear_relu_forward(x: Array, W: Array, b: Array | None) -> Array:
+    """Return relu(x @ W + b), (N, O)."""
+    xp = array_namespace(x)
+    return find("relu_forward", xp)(find("linear_forward", xp)(x, W, b), True)
 
 
 @register("agnostic", "conv2d_relu_forward")

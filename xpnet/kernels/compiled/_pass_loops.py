@@ -124,6 +124,19 @@ def _batch_norm_gradient(dy: Any, x: Any, dx: Any, gamma: Any, mean: Any, inv_st
                 out[i] = slope[i] * scale
 
 
+def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, begin: int, end: int) -> None:
+    """Write rows `begin` to `end` of dx (C, L), dy where y > 0, and their sums db."""
+    L, number = dy.size // db.size, dy.dtype.type
+    for c in range(begin, end):
+        slope, top, out = dy[c * L : (c + 1) * L], y[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
+        total = number(0)
+        for i in range(L):
+            passed = slope[i] * (number(1) if top[i] > number(0) else number(0))  # a product, as elsewhere, for NaN
+            out[i] = passed
+            total += passed
+        db[c] = total
+
+
 def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps: Any, root: Any, begin: int,
           end: int) -> None:  # fmt: skip
     """Adam's step for the elements `begin` to `end`, with the corrections of the means in `rate` and `root`."""
@@ -141,4 +154,5 @@ max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _int, _int))
 batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, _bool, _int, _int))
+relu_gradient = Kernel(_relu_gradient, lambda T: (T, T, T, T, _int, _int))
 adam = Kernel(_adam, lambda T: (T, T, T, T, T.dtype, T.dtype, T.dtype, T.dtype, T.dtype, _int, _int))

@@ -19,20 +19,29 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.team import run_all, threads_allowed
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy import conv
+from xpnet.kernels.numpy import conv, winograd
 from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
+from xpnet.kernels.team import run_all, threads_allowed
 
-__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
+__all__ = [
+    "conv2d_algorithm",
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv2d_input_gradient",
+    "conv2d_relu_forward",
+]
 
 CACHE = 3 << 18  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
-WORK = 1_000_000  # multiply-adds for which it is worth to wake another thread
-ROWS = 4  # of the output, at least, of a part: neighbours both load what lies between them
+WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
+SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
+ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
+WINOGRAD = 128  # channels on both sides: with fewer, these loops take no longer than tiles of Winograd
 
 
 class _Plan(NamedTuple):
@@ -127,8 +136,15 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
 
         return work
 
-    run_all([call(block) for block in plan.blocks(_parts(plan, taps, threads_allowed()))])
+    run_all([call(block) for block in plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))])
     return y
+
+
+@register("compiled", "conv2d_algorithm")
+def conv2d_algorithm(W: Array, window: Window) -> str:
+    """Return "winograd" where a 3x3 convolution without groups was measured to gain by it, else "gemm"."""
+    few = min(W.shape[:2]) < WINOGRAD and loader.usable("_conv_loops", "convolve", W.dtype)
+    return "gemm" if few else winograd.conv2d_algorithm(W, window)
 
 
 @register("compiled", "conv2d_forward")
@@ -141,6 +157,16 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
     return batch_first(np, _convolve(inner, W, b, plan))
 
 
+@register("compiled", "conv2d_relu_forward")
+def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
+    inner = batch_innermost(np, x)
+    plan = _plan_for("convolve", inner, W.shape[0], window, groups)
+    if plan is None:
+        return conv.conv2d_relu_forward(x, W, b, window, groups)
+    return batch_first(np, _convolve(inner, W, b, plan, relu=True))
+
+
 @register("compiled", "conv2d_backward")
 def conv2d_backward(
     dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
@@ -150,8 +176,7 @@ def conv2d_backward(
     plan = _plan_for("weight_gradient", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
-    F = W.shape[0]
-    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
+    db = row_sums(dy_inner) if need_db else None
     dW = _weight_gradient(inner, dy_inner, plan, W.shape)
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
     return dx, dW, db

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SMALL", "flat", "kernel", "module", "usable"]
+__all__ = ["SMALL", "flat", "kernel", "load_all", "module", "usable"]
 
 SMALL = 200_000  # operations below which nothing is compiled, nor gained
 
@@ -25,6 +25,15 @@ def module(name: str) -> Any:
 def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
     """Return the machine code of a kernel that is `usable`."""
     return getattr(module(name), kernel)(dtype)
+
+
+def load_all(dtype: np.dtype) -> None:
+    """Load the machine code of every kernel for a type, compiling what is not in the cache on disk."""
+    for name in ("_conv_loops", "_pass_loops"):
+        loops = module(name)
+        for found in vars(loops).values():
+            if isinstance(found, module("_compile").Kernel):
+                found(dtype)
 
 
 def flat(x: np.ndarray) -> np.ndarray:

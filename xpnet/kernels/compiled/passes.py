@@ -1,4 +1,4 @@
-"""Maximum pooling, batch normalisation and Adam by compiled loops: fewer passes over memory, on all cores."""
+"""Maximum pooling, batch normalisation, the gradient of relu and Adam by compiled loops: fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.norm import channel_rows, from_rows
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.team import run_ranges
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy import norm, optim, pool
+from xpnet.kernels.numpy import elementwise, norm, optim, pool
 from xpnet.kernels.table import register
+from xpnet.kernels.team import run_ranges
 
-__all__ = ["adam_update", "batch_norm_backward", "batch_norm_forward", "pool2d_backward", "pool2d_forward"]
+__all__ = [
+    "adam_update",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "pool2d_backward",
+    "pool2d_forward",
+    "relu_backward",
+    "relu_bias_backward",
+]
 
 SQUARE = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # kernel, stride, padding, dilation
 
@@ -100,6 +108,24 @@ def batch_norm_backward(
 def _vector(values: np.ndarray | None, default: float, like: np.ndarray) -> np.ndarray:
     """Return one number for each channel, contiguous."""
     return np.full_like(like, default) if values is None else flat(np.ascontiguousarray(values))
+
+
+@register("compiled", "relu_backward")
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Return dy where y > 0, else 0."""
+    return relu_bias_backward(dy, y, False)[0]
+
+
+@register("compiled", "relu_bias_backward")
+def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+    if dy.ndim != 4 or not _takes("relu_gradient", dy):
+        return elementwise.relu_bias_backward(dy, y, need_db)
+    given, top = batch_innermost(np, dy), batch_innermost(np, y)
+    dx, db = np.empty(given.shape, dy.dtype), np.empty(len(given), dy.dtype)
+    arrays = (flat(given), flat(top), flat(dx), db)
+    run_ranges(loader.kernel("_pass_loops", "relu_gradient", dy.dtype), arrays, len(given), 2 * dy.size)
+    return batch_first(np, dx), db if need_db else None
 
 
 @register("compiled", "adam_update")

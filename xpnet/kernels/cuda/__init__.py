@@ -13,6 +13,7 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 
 # file -> headers that it needs beside common.cuh
 SOURCES = {
+    "activation": ("reduce",),
     "conv": (),
     "dropout": (),
     "loss": ("reduce",),

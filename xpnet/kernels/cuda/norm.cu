@@ -69,6 +69,16 @@ extern "C" __global__ void batch_norm_train(const T* x, T* y, const A* partial, 
     normalise(x, y, mine, I(length), centre, scale, gamma, beta);
 }
 
+// The running mean and variance after a batch, one channel a thread.
+extern "C" __global__ void running_statistics(const A* mean, const A* var, const A* old_mean, const A* old_var,
+                                              A* new_mean, A* new_var, double momentum, double correction,
+                                              long long channels) {
+    const I c = thread_index();
+    if (c >= I(channels)) return;
+    new_mean[c] = A(1.0 - momentum) * old_mean[c] + A(momentum) * mean[c];
+    new_var[c] = A(1.0 - momentum) * old_var[c] + A(momentum) * (var[c] * A(correction));
+}
+
 // By given statistics.
 extern "C" __global__ void batch_norm_infer(const T* x, T* y, const A* mean, const A* var, const T* gamma,
                                             const T* beta, A* inv_std, long long length, long long part,

@@ -52,3 +52,18 @@ extern "C" __global__ void adam(T* w, const T* g, T* m, T* v, const T* rates, do
     v[e] = T(squares);
     w[e] = T(A(w[e]) - rate * mean / (sqrt(squares) * A(root) + A(eps)));
 }
+
+// For weights of 16 bits: the master weights, of the type of arithmetic, are w wherever w is not them rounded (somebody
+// has written it), and the gradient is given the factor and that type.
+extern "C" __global__ void widen(const T* w, const T* g, A* master, A* wide, double factor, long long size) {
+    const I e = thread_index();
+    if (e >= I(size)) return;
+    const A weight = A(w[e]);
+    if (!(A(T(master[e])) == weight)) master[e] = weight;
+    wide[e] = A(g[e]) * A(factor);
+}
+
+extern "C" __global__ void narrow(T* w, const A* master, long long size) {
+    const I e = thread_index();
+    if (e < I(size)) w[e] = T(master[e]);
+}

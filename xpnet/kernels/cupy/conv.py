@@ -1,4 +1,4 @@
-"""Convolution for CuPy: columns written by one launch, one 2-D matrix product, and columns gathered back by one.
+"""Convolution for CuPy: by cuDNN where it is used, else columns, one 2-D matrix product, and columns gathered back.
 
 A GPU wants few and large launches, so blocks are sized by a budget of their own, ``XPNET_CONV_WORKSPACE_GPU``: all but
 the largest layers are one block. Only products of two matrices reach the tensor cores through CuPy.
@@ -15,12 +15,14 @@ import cupy
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic.conv import blocks
 from xpnet.kernels.cuda import is_wide
+from xpnet.kernels.cupy import cudnn
+from xpnet.kernels.cupy.bias import bias_gradient, with_bias
 from xpnet.kernels.cupy.launch import THREADS, innermost, kernel, launch, window_argument
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
-__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient"]
+__all__ = ["conv2d_backward", "conv2d_forward", "conv2d_input_gradient", "conv2d_relu_forward"]
 
 TAPS_PER_THREAD = 8  # of im2col: each takes the divisions that say where the thread's pixel is
 
@@ -75,21 +77,31 @@ def _matrices(W: Array, groups: int) -> Array:
 @register("cupy", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
-    inner = innermost(x)
-    shape = (W.shape[0], *window.output, inner.shape[3])
+    return with_bias(_forward(innermost(x), W, window, groups), b, False)
+
+
+@register("cupy", "conv2d_relu_forward")
+def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
+    return with_bias(_forward(innermost(x), W, window, groups), b, True)
+
+
+def _forward(x: Array, W: Array, window: Window, groups: int) -> Array:
+    """Return the convolution (F, OH, OW, N) of x (C, H, W, N)."""
+    by_cudnn = cudnn.forward(x, W, window)
+    if by_cudnn is not None:
+        return by_cudnn
+    shape = (W.shape[0], *window.output, x.shape[3])
     y: Any = None
-    parts = _blocks(window, inner.shape[0], inner)
+    parts = _blocks(window, x.shape[0], x)
     for block in parts:
-        product = _product(_matrices(W, groups), _columns(inner, window, block))
-        if b is not None:
-            product += b[:, None]
+        product = _product(_matrices(W, groups), _columns(x, window, block))
         if len(parts) == 1:
-            y = product.reshape(shape)
-        else:
-            y = cupy.empty(shape, dtype=x.dtype) if y is None else y
-            target = y[:, block[0], block[1]]
-            target[...] = product.reshape(target.shape)
-    return batch_first(cupy, y)
+            return product.reshape(shape)
+        y = cupy.empty(shape, dtype=x.dtype) if y is None else y
+        target = y[:, block[0], block[1]]
+        target[...] = product.reshape(target.shape)
+    return y
 
 
 @register("cupy", "conv2d_backward")
@@ -98,16 +110,21 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     dy_inner, inner = innermost(dy), innermost(x)
-    F, wide = W.shape[0], wide_dtype(cupy, dy.dtype)
-    db = None
-    if need_db:
-        db = dy_inner.reshape(F, -1).sum(axis=1, dtype=wide).astype(dy.dtype, copy=False)
-    dW = None
-    for product in _weight_gradients(dy_inner, inner, window, groups):
+    db = bias_gradient(dy_inner) if need_db else None
+    dW = cudnn.weight_gradient(dy_inner, inner, tuple(W.shape), window)
+    if dW is None:
+        dW = _weight_gradient(dy_inner, inner, window, groups).reshape(W.shape).astype(dy.dtype, copy=False)
+    dx = batch_first(cupy, _input_gradient(dy_inner, W, window, groups)) if need_dx else None
+    return dx, dW, db
+
+
+def _weight_gradient(dy: Array, x: Array, window: Window, groups: int) -> Array:
+    """Return the sum over blocks of dy @ columns^T, (G, F/G, K), in at least float32."""
+    wide, dW = wide_dtype(cupy, dy.dtype), None
+    for product in _weight_gradients(dy, x, window, groups):
         product = product.astype(wide, copy=False)
         dW = product if dW is None else dW + product
-    dx = batch_first(cupy, _input_gradient(dy_inner, W, window, groups)) if need_dx else None
-    return dx, dW.reshape(W.shape).astype(dy.dtype, copy=False), db  # type: ignore[union-attr]
+    return dW
 
 
 def _weight_gradients(dy: Array, x: Array, window: Window, groups: int) -> Iterator[Array]:
@@ -129,6 +146,9 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
 
 def _input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """dx (C, H, W, N) of dy (F, OH, OW, N): columns W^T @ dy, which each pixel then gathers for itself."""
+    by_cudnn = cudnn.input_gradient(dy, W, window, groups)
+    if by_cudnn is not None:
+        return by_cudnn
     C, N = groups * W.shape[1], dy.shape[3]
     transposed = _matrices(W, groups).transpose(0, 2, 1)
     parts = _blocks(window, C, dy)

@@ -6,8 +6,7 @@ import cupy
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.kernels.cupy.launch import innermost, launch
-from xpnet.kernels.layout import batch_first
+from xpnet.kernels.cupy.launch import launch, packed, unpacked
 from xpnet.kernels.table import register
 
 __all__ = ["dropout_backward", "dropout_forward"]
@@ -17,24 +16,21 @@ __all__ = ["dropout_backward", "dropout_forward"]
 def dropout_forward(x: Array, rate: float, seed: int, stream: int, step: int, scale: float) -> tuple[Array, Array]:
     """Return y = x * mask * scale and the mask, that of `xpnet.random.keep_mask`."""
     images = x.shape[0] if x.ndim == 4 else 1  # images lie batch-innermost, all else in C order
-    given = innermost(x) if x.ndim == 4 else cupy.ascontiguousarray(x).reshape(x.shape)
+    given = packed(x)
     y, mask = cupy.empty_like(given), cupy.empty(given.shape, dtype=cupy.bool_)
     positions = x.size // images if x.size else 0
     threads = -(-positions // 8) * images
     words = (np.uint64(n) for n in (seed, stream, step, round(rate * 2**32)))
     if threads:
         launch("dropout", "dropout_forward", x, threads, given, y, mask, images, positions, threads, *words, scale)
-    return (batch_first(cupy, y), batch_first(cupy, mask)) if x.ndim == 4 else (y, mask)
+    return unpacked(y), unpacked(mask)
 
 
 @register("cupy", "dropout_backward")
 def dropout_backward(dy: Array, mask: Array, scale: float) -> Array:
     """Return dx = dy * mask * scale."""
-    if dy.ndim == 4:
-        given, kept = innermost(dy), innermost(mask)
-    else:
-        given, kept = (cupy.ascontiguousarray(a).reshape(dy.shape) for a in (dy, mask))  # 0-d stays 0-d
+    given, kept = packed(dy), packed(mask)
     dx = cupy.empty_like(given)
     if dx.size:
         launch("dropout", "dropout_backward", dx, dx.size, given, kept, dx, dx.size, scale)
-    return batch_first(cupy, dx) if dy.ndim == 4 else dx
+    return unpacked(dx)

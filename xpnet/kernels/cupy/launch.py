@@ -12,8 +12,9 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.kernels.cuda import OPTIONS, code, is_wide
 from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first
 
-__all__ = ["THREADS", "innermost", "kernel", "launch", "power_of_two", "window_argument"]
+__all__ = ["THREADS", "innermost", "kernel", "launch", "packed", "power_of_two", "unpacked", "window_argument"]
 
 THREADS = 256  # of a block
 
@@ -58,6 +59,16 @@ def innermost(x: Array) -> Array:
     `batch_innermost` is not enough: of an array that lies as (N, C, ...) it may be a view that has to be strided.
     """
     return cupy.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
+
+
+def packed(x: Array) -> Array:
+    """Return images as `innermost` does, any other array in C order: how element-wise kernels take them."""
+    return innermost(x) if x.ndim == 4 else cupy.ascontiguousarray(x).reshape(x.shape)  # 0-d stays 0-d
+
+
+def unpacked(y: Array) -> Array:
+    """Return what was made of `packed` arrays in their order of axes: always a view."""
+    return batch_first(cupy, y) if y.ndim == 4 else y
 
 
 def power_of_two(count: int) -> int:

@@ -8,12 +8,13 @@ from typing import Any
 import cupy
 
 from xpnet.backend import Array, wide_dtype
+from xpnet.kernels.agnostic import norm
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import innermost, kernel, power_of_two
+from xpnet.kernels.cupy.launch import innermost, kernel, launch, power_of_two
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
-__all__ = ["batch_norm_backward", "batch_norm_forward"]
+__all__ = ["batch_norm_backward", "batch_norm_forward", "running_statistics"]
 
 PART = 4096  # elements of a row that one block takes, which then stay in its cache
 MOST_PARTS = 1024  # of a row: each block of the second kernel reads what all of them left
@@ -70,6 +71,20 @@ def batch_norm_forward(
         mean, var = _given(mean, rows.wide), _given(var, rows.wide)
         rows.launch("batch_norm_infer", inner, y, mean, var, *scale_shift, inv_std, *rows.cut, float(eps))
     return batch_first(cupy, y), mean, var, inv_std
+
+
+@register("cupy", "running_statistics")
+def running_statistics(
+    mean: Array, var: Array, running_mean: Array, running_var: Array, momentum: float, correction: float
+) -> tuple[Array, Array]:
+    """Return the running mean and variance after a batch; `correction` makes its variance the unbiased one."""
+    given = (mean, var, running_mean, running_var)
+    if any(a.dtype != mean.dtype for a in given):
+        return norm.running_statistics(*given, momentum, correction)
+    made = cupy.empty_like(mean), cupy.empty_like(var)
+    numbers = (float(momentum), float(correction), mean.size)
+    launch("norm", "running_statistics", mean, mean.size, *map(cupy.ascontiguousarray, given), *made, *numbers)
+    return made
 
 
 @register("cupy", "batch_norm_backward")

@@ -15,9 +15,11 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "momentum_update",
+    "narrow_weights",
     "nesterov_update",
     "rmsprop_update",
     "sgd_update",
+    "widen_weights",
 ]
 
 
@@ -77,3 +79,23 @@ def adam_update(
     root = (1.0 - beta2**step) ** -0.5
     if not _update("adam", (w, g, m, v), lr, beta1, beta2, eps, root, factor=1.0 / (1.0 - beta1**step)):
         optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+
+
+@register("cupy", "widen_weights")
+def widen_weights(w: Array, g: Array, master: Array, *, factor: float) -> Array:
+    """Where w (16 bits) is not the master (float32) rounded, the master becomes w; return factor g in float32."""
+    if not all(a.flags.c_contiguous for a in (w, g, master)):
+        return optim.widen_weights(w, g, master, factor=factor)
+    wide = cupy.empty(w.shape, master.dtype)
+    if w.size:
+        launch("optim", "widen", w, w.size, w, g, master, wide, float(factor), w.size)
+    return wide
+
+
+@register("cupy", "narrow_weights")
+def narrow_weights(w: Array, master: Array) -> None:
+    """w = master, rounded."""
+    if not (w.flags.c_contiguous and master.flags.c_contiguous):
+        optim.narrow_weights(w, master)
+    elif w.size:
+        launch("optim", "narrow", w, w.size, w, master, w.size)

@@ -1,6 +1,6 @@
 """Kernels for NumPy: where writing into memory that is there, or another order of work, saves passes over it."""
 
-from xpnet.kernels.numpy import conv, depthwise, memory, norm, optim, pool, relu, winograd
-from xpnet.kernels.numpy.memory import prepare
+from xpnet.kernels.memory import prepare
+from xpnet.kernels.numpy import conv, depthwise, elementwise, norm, optim, pool, product, winograd
 
-__all__ = ["conv", "depthwise", "memory", "norm", "optim", "pool", "prepare", "relu", "winograd"]
+__all__ = ["conv", "depthwise", "elementwise", "norm", "optim", "pool", "prepare", "product", "winograd"]

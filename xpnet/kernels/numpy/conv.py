@@ -7,9 +7,9 @@ output row's matrix overlaps it. So a 3x3 kernel copies the image three times wh
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,27 +18,24 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic import conv, relu
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy.product import row_sums, threads_worth
 from xpnet.kernels.table import register
+from xpnet.kernels.team import cut, run_all
 
 __all__ = [
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
     "conv2d_relu_forward",
-    "matmul_into",
     "scratch",
 ]
 
 # OpenBLAS multiplies without packing up to about so many multiply-adds; with few filters packing is most of the work
 SMALL_PRODUCT = 1_000_000
 
+PRODUCTS = 1 << 18  # bytes of weight gradients of single output rows that are made before they are summed up
+
 _local = threading.local()  # one scratch buffer a thread, kept from call to call
-
-
-@register("numpy", "matmul_into")
-def matmul_into(out: Array, a: Array, b: Array) -> None:
-    """Write a @ b into `out`; BLAS takes rows with gaps, so a block of a convolution's output will do."""
-    np.matmul(a, b, out=out)
 
 
 def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -56,34 +53,40 @@ def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
     return groups == 1 and window.dilation[0] == 1 and window.kernel != (1, 1) and small and x.dtype.char in "fd"
 
 
-def _blocks(window: Window, bytes_per_pixel: int) -> Iterator[tuple[slice, slice]]:
-    """Cut the output into blocks (rows, columns) for whose input rows, at that many bytes a pixel, there is room.
+def _blocks(window: Window, bytes_per_pixel: int, threads: int) -> list[tuple[slice, slice]]:
+    """Cut the output into blocks (rows, columns), at least one a thread if there is that much of it.
 
+    For the input rows of a block, at that many bytes a pixel, there is room in a thread's share of the workspace.
     Rows that follow one another share what they read, so columns are split before there are fewer than four rows.
     """
     (OH, OW), KH, stride = window.output, window.kernel[0], window.stride[0]
-    room = config.get("conv_workspace") // bytes_per_pixel
+    room = config.get("conv_workspace") // threads // bytes_per_pixel
     width = min(OW, max(1, room // (KH + 3 * stride)))
     width = -(-OW // -(-OW // width))  # parts of about equal width, and blocks of about equal height
-    height = (room // width - KH) // stride + 1
+    height = max(1, (room // width - KH) // stride + 1)
+    height = min(height, -(-OH // threads))
     height = -(-OH // -(-OH // height))
-    for column in range(0, OW, width):
-        for row in range(0, OH, height):
-            yield slice(row, min(row + height, OH)), slice(column, min(column + width, OW))
+    return [
+        (slice(row, min(row + height, OH)), slice(column, min(column + width, OW)))
+        for column in range(0, OW, width)
+        for row in range(0, OH, height)
+    ]
 
 
-def _columns(x: np.ndarray, window: Window) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """Yield (output row, output columns, what they read (KH*KW*C, columns*N)) of `x` (C, H, W, N), block by block."""
+def _columns(x: np.ndarray, window: Window, rows: slice, columns: slice) -> np.ndarray:
+    """Return what each output row of a block reads of `x` (C, H, W, N): (rows, KH*KW*C, columns*N), overlapping."""
     C, _, _, N = x.shape
     (KH, KW), stride = window.kernel, window.stride[0]
-    for rows, columns in _blocks(window, KW * C * N * x.itemsize):
-        height, width = (rows.stop - rows.start - 1) * stride + KH, columns.stop - columns.start
-        buffer = scratch((height, KW, C, width, N), x.dtype)
-        _gather(buffer, x, rows.start * stride - window.padding[0][0], columns, window)
-        flat = buffer.reshape(height * KW * C, width * N)
-        for i in range(rows.stop - rows.start):
-            start = i * stride * KW * C
-            yield rows.start + i, columns, flat[start : start + KH * KW * C]
+    count, L = rows.stop - rows.start, (columns.stop - columns.start) * N
+    buffer = scratch(((count - 1) * stride + KH, KW, C, columns.stop - columns.start, N), x.dtype)
+    _gather(buffer, x, rows.start * stride - window.padding[0][0], columns, window)
+    step = L * x.itemsize
+    return np.lib.stride_tricks.as_strided(buffer, (count, KH * KW * C, L), (stride * KW * C * step, step, x.itemsize))
+
+
+def _threads(F: int, x: np.ndarray, window: Window) -> int:
+    """Return how many threads a convolution of `x` (C, H, W, N) is worth."""
+    return threads_worth(F * x.shape[0] * math.prod(window.kernel) * math.prod(window.output) * x.shape[3])
 
 
 def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, window: Window) -> None:
@@ -106,32 +109,40 @@ def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, windo
 
 
 def _multiply(W: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """Write W (F, K) @ columns (K, L) into `out` (F, L), in pieces that need no packing where there are few filters."""
-    (F, K), L = W.shape, columns.shape[1]
+    """Write W (F, K) @ columns (rows, K, L) into `out` (rows, F, L).
+
+    With few filters in pieces that need no packing. It is one call either way: threads that come back from BLAS after
+    every row would wait for one another.
+    """
+    (F, K), (R, _, L) = W.shape, columns.shape
     step = L
     while F * K * step > SMALL_PRODUCT and step % 2 == 0 and step > 128:
         step //= 2
     if step == L or F * K * step > SMALL_PRODUCT:
         np.matmul(W, columns, out=out)
     else:
-        pieces = columns.reshape(K, L // step, step).transpose(1, 0, 2)
-        np.matmul(W, pieces, out=out.reshape(F, L // step, step).transpose(1, 0, 2))
+        pieces = columns.reshape(R, K, L // step, step).transpose(0, 2, 1, 3)
+        np.matmul(W, pieces, out=out.reshape(R, F, L // step, step).transpose(0, 2, 1, 3))
 
 
 def _convolve(
     x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, rectified: bool = False
 ) -> np.ndarray:
     """Convolve `x` (C, H, W, N) with `W` (F, KH, KW, C), and no less than 0 with `rectified`: (F, OH, OW, N)."""
-    F, N = W.shape[0], x.shape[3]
+    (F, _, KW, C), N = W.shape, x.shape[3]
     y = np.empty((F, *window.output, N), dtype=x.dtype)
     matrix = W.reshape(F, -1)
-    for row, part, columns in _columns(x, window):
-        block = y[:, row, part].reshape(F, -1)  # a view
-        _multiply(matrix, columns, block)
+
+    def convolve(rows: slice, part: slice) -> None:
+        block = y[:, rows, part].reshape(F, rows.stop - rows.start, -1)  # a view
+        _multiply(matrix, _columns(x, window, rows, part), block.transpose(1, 0, 2))
         if b is not None:
-            block += b[:, None]  # while it is in cache
+            block += b[:, None, None]  # while it is in cache
         if rectified:
             np.maximum(block, 0.0, out=block)
+
+    blocks = _blocks(window, KW * C * N * x.itemsize, _threads(F, x, window))
+    run_all([functools.partial(convolve, *block) for block in blocks], products=True)
     return y
 
 
@@ -166,17 +177,34 @@ def conv2d_backward(
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
     if not _fits(inner, window, groups):
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
-    F, C, KH, KW = W.shape
-    db = dy_inner.reshape(F, -1) @ np.ones(dy_inner.size // F, dtype=dy.dtype) if need_db else None
-    dW = np.zeros((KH * KW * C, F), dtype=dy.dtype)
-    product = np.empty_like(dW)
-    for row, part, columns in _columns(inner, window):
-        # columns @ dy^T: the other way round BLAS took up to twice as long with few filters
-        np.matmul(columns, dy_inner[:, row, part].reshape(F, -1).T, out=product)
-        dW += product
-    dW = np.ascontiguousarray(dW.reshape(KH, KW, C, F).transpose(3, 2, 0, 1))
+    db = row_sums(dy_inner) if need_db else None
+    dW = _weight_gradient(inner, dy_inner, W.shape, window)
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
     return dx, dW, db
+
+
+def _weight_gradient(x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window) -> np.ndarray:
+    """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
+    F, C, KH, KW = shape
+    threads = _threads(F, x, window)
+    blocks = _blocks(window, KW * C * x.shape[3] * x.itemsize, threads)
+    sums = np.zeros((threads, KH * KW * C, F), dtype=x.dtype)
+    at_once = max(1, PRODUCTS // sums[0].nbytes)  # output rows
+
+    def add(total: np.ndarray, part: list[tuple[slice, slice]]) -> None:
+        for rows, taken in part:
+            columns = _columns(x, window, rows, taken)
+            gradient = dy[:, rows, taken].reshape(F, len(columns), -1).transpose(1, 2, 0)
+            for row in range(0, len(columns), at_once):
+                # columns @ dy^T: the other way round BLAS took up to twice as long with few filters
+                products = np.matmul(columns[row : row + at_once], gradient[row : row + at_once])
+                np.add(total, products.sum(axis=0), out=total)
+
+    # which blocks are summed together does not depend on which thread is the faster one
+    parts = [blocks[part] for part in cut(len(blocks), threads)]
+    run_all([functools.partial(add, total, part) for total, part in zip(sums, parts, strict=True)], products=True)
+    dW = functools.reduce(np.add, sums)
+    return np.ascontiguousarray(dW.reshape(KH, KW, C, F).transpose(3, 2, 0, 1))
 
 
 @register("numpy", "conv2d_input_gradient")

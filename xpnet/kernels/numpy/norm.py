@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import norm
 from xpnet.kernels.agnostic.norm import channel_rows, from_rows
-from xpnet.kernels.numpy.pool import channel_blocks
+from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
 __all__ = ["batch_norm_backward", "batch_norm_forward"]
@@ -29,7 +29,8 @@ def batch_norm_forward(
     mean, var = (np.array(mean), np.array(var)) if given else (np.empty(C, x.dtype), np.empty(C, x.dtype))
     inv_std, y = np.empty(C, x.dtype), np.empty_like(rows)
     ones = np.ones(L, dtype=x.dtype)
-    for part in channel_blocks(rows):
+
+    def normalise(part: slice) -> None:
         block = y[part]
         if given:
             np.subtract(rows[part], mean[part, None], out=block)
@@ -47,6 +48,8 @@ def batch_norm_forward(
         block *= (inv_std[part] if gamma is None else inv_std[part] * gamma[part])[:, None]
         if beta is not None:
             block += beta[part, None]
+
+    by_channels(normalise, rows, products=True)
     return from_rows(np, y, x), mean, var, inv_std
 
 
@@ -62,7 +65,8 @@ def batch_norm_backward(
     dgamma, dbeta, dx = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty_like(rows)
     scale = inv_std if gamma is None else inv_std * gamma
     ones = np.ones(L, dtype=x.dtype)
-    for part in channel_blocks(rows):
+
+    def add_up(part: slice) -> None:
         given, block = dy_rows[part], dx[part]
         centred = rows[part] - mean[part, None]
         dbeta[part] = given @ ones
@@ -73,4 +77,6 @@ def batch_norm_backward(
             centred *= (scale[part] * inv_std[part] * dgamma[part] / L)[:, None]
             block -= centred
             block -= (scale[part] * dbeta[part] / L)[:, None]
+
+    by_channels(add_up, rows, products=True)
     return from_rows(np, dx, x), dgamma, dbeta

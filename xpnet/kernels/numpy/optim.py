@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import optim
 from xpnet.kernels.table import register
+from xpnet.kernels.team import cut, parts_worth, run_all, threads_allowed
 
 __all__ = ["adam_update"]
 
@@ -27,20 +29,25 @@ def adam_update(
     root = (1.0 - beta2**step) ** -0.5
     rate = rate if np.ndim(rate) == 0 else np.reshape(rate, -1)
     w, g, m, v = (a.reshape(-1) for a in (w, g, m, v))
-    scratch = np.empty((2, min(BLOCK, w.size)), dtype=w.dtype)
-    for start in range(0, w.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        wp, gp, mp, vp = w[part], g[part], m[part], v[part]
-        t, update = scratch[:, : wp.size]
-        mp *= beta1
-        mp += np.multiply(gp, 1.0 - beta1, out=t)
-        vp *= beta2
-        np.multiply(gp, gp, out=t)
-        t *= 1.0 - beta2
-        vp += t
-        np.sqrt(vp, out=t)
-        t *= root
-        t += eps
-        np.multiply(mp, rate if np.ndim(rate) == 0 else rate[part], out=update)
-        update /= t
-        wp -= update
+
+    def update(some: slice) -> None:
+        scratch = np.empty((2, min(BLOCK, w.size)), dtype=w.dtype)
+        for start in range(some.start, some.stop, BLOCK):
+            part = slice(start, min(start + BLOCK, some.stop))
+            wp, gp, mp, vp = w[part], g[part], m[part], v[part]
+            t, change = scratch[:, : wp.size]
+            mp *= beta1
+            mp += np.multiply(gp, 1.0 - beta1, out=t)
+            vp *= beta2
+            np.multiply(gp, gp, out=t)
+            t *= 1.0 - beta2
+            vp += t
+            np.sqrt(vp, out=t)
+            t *= root
+            t += eps
+            np.multiply(mp, rate if np.ndim(rate) == 0 else rate[part], out=change)
+            change /= t
+            wp -= change
+
+    parts = cut(w.size, parts_worth(threads_allowed(), w.size, w.size))
+    run_all([functools.partial(update, part) for part in parts])

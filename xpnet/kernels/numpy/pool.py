@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,17 +12,28 @@ from xpnet.kernels.agnostic import pool
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
+from xpnet.kernels.team import cut, parts_worth, run_all, threads_allowed, threads_beside_blas
 
-__all__ = ["channel_blocks", "pool2d_backward", "pool2d_forward"]
+__all__ = ["by_channels", "pool2d_backward", "pool2d_forward"]
 
 BLOCK = 1 << 18  # bytes of one array in a block: several of them fit the second-level cache of a common CPU
 
 
-def channel_blocks(x: np.ndarray) -> Iterator[slice]:
-    """Yield slices of the first axis of `x` whose part of it is `BLOCK` bytes or less, or one channel."""
+def by_channels(work: Callable[[slice], object], x: np.ndarray, *, products: bool = False) -> None:
+    """Call `work` for slices of the first axis of `x`, shared out among the team.
+
+    The part of `x` in a slice has `BLOCK` bytes or less, or is one channel.
+    """
     step = max(1, BLOCK * x.shape[0] // x.nbytes)
-    for start in range(0, x.shape[0], step):
-        yield slice(start, min(start + step, x.shape[0]))
+    parts = [slice(start, min(start + step, x.shape[0])) for start in range(0, x.shape[0], step)]
+
+    def run(some: slice) -> None:
+        for part in parts[some]:
+            work(part)
+
+    threads = threads_beside_blas() if products else threads_allowed()
+    run_all([functools.partial(run, some) for some in cut(len(parts), parts_worth(threads, len(parts), x.size))],
+            products=products)  # fmt: skip
 
 
 @register("numpy", "pool2d_forward")
@@ -33,13 +45,16 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     if mode != "max" or not whole or x.dtype.char not in "fd":
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     y = np.empty((inner.shape[0], *window.output, inner.shape[3]), dtype=x.dtype)
-    for channels in channel_blocks(inner):
+
+    def find_maxima(channels: slice) -> None:
         image, block = inner[channels], y[channels]
         np.copyto(block, image[:, whole[0].in_rows, whole[0].in_columns])
         for tap in taps:
             if tap is not whole[0]:
                 part = block[:, tap.out_rows, tap.out_columns]
                 np.maximum(part, image[:, tap.in_rows, tap.in_columns], out=part)
+
+    by_channels(find_maxima, inner)
     return batch_first(np, y), None
 
 
@@ -56,15 +71,19 @@ def pool2d_backward(
     _clear_rest(dx, window)
     if mode == "average":
         weights = pool.average_weights(np, window, count_include_pad, dy)
-        for channels in channel_blocks(gradient):
+
+        def share_out(channels: slice) -> None:
             share = gradient[channels] * weights
             for tap in window.taps():
                 dx[channels, tap.in_rows, tap.in_columns] = share
+
+        by_channels(share_out, gradient)
         return batch_first(np, dx)
 
     image, top = batch_innermost(np, x), batch_innermost(np, y)
     *others, last = window.taps()
-    for channels in channel_blocks(gradient):
+
+    def give_to_first(channels: slice) -> None:
         left = np.array(gradient[channels])  # what has not gone to a first maximum yet
         share = np.empty_like(left)
         for tap in others:
@@ -73,6 +92,8 @@ def pool2d_backward(
             left -= share
             dx[channels, tap.in_rows, tap.in_columns] = share
         dx[channels, last.in_rows, last.in_columns] = left
+
+    by_channels(give_to_first, gradient)
     return batch_first(np, dx)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy as np
 from xpnet import config
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import relu, winograd
-from xpnet.kernels.agnostic.conv import blocks, gather_columns
+from xpnet.kernels.agnostic.conv import gather_columns, pixel_blocks
 from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.numpy.product import matmul, threads_worth
 from xpnet.kernels.table import register
+from xpnet.kernels.team import run_all
 
 __all__ = ["conv2d_algorithm", "winograd_conv2d_forward", "winograd_conv2d_relu_forward"]
 
@@ -57,18 +60,16 @@ def _convolve(
     inner: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, rectified: bool = False
 ) -> np.ndarray:
     """Convolve `inner` (C, H, W, N) with `W` (F, C, 3, 3), and no less than 0 with `rectified`: (F, OH, OW, N)."""
-    per_tile = winograd.scratch_per_tile(np, inner, W)
     (F, C), N = W.shape[:2], inner.shape[3]
-    bt, at, _ = winograd.transforms(np, inner)
-    U = winograd.transform_kernels(np, W)
+    bt, at, g = winograd.transforms(np, inner)
+    U = matmul(g, W.reshape(F * C, 9).T).reshape(POINTS, F, C)
     inputs, outputs = winograd.tile_windows(window)
     y = np.empty((F, *window.output, N), dtype=inner.dtype)
-    parts = list(blocks(inputs, per_tile))
-    most = max((r.stop - r.start) * (c.stop - c.start) for r, c in parts)
-    first, second = scratch((2, POINTS * max(F, C) * most * N), inner.dtype)
-    for rows, columns in parts:
+
+    def convolve(rows: slice, columns: slice) -> None:
         height, width = rows.stop - rows.start, columns.stop - columns.start
         L = height * width * N
+        first, second = scratch((2, POINTS * max(F, C) * L), inner.dtype)
         tiles = first[: POINTS * C * L].reshape(TILE, TILE, C, height, width, N)
         gather_columns(tiles.transpose(2, 0, 1, 3, 4, 5), inner, inputs, rows, columns)
         transformed = _product(second, bt, tiles.reshape(POINTS, C * L)).reshape(POINTS, C, L)
@@ -82,6 +83,12 @@ def _convolve(
         made = made.reshape(STEP, STEP, F, height, width, N)
         for tap in outputs.taps(rows, columns):
             y[:, tap.in_rows, tap.in_columns] = made[tap.i, tap.j, :, tap.out_rows, tap.out_columns]
+
+    tiles_needed, per_tile = math.prod(inputs.output), winograd.scratch_per_tile(np, inner, W)
+    room = config.get("conv_workspace") // per_tile  # tiles that may be worked at, by all threads together
+    threads = min(threads_worth(POINTS * F * C * tiles_needed * N), room)
+    parts = pixel_blocks(inputs, min(room // threads, -(-tiles_needed // threads)))
+    run_all([functools.partial(convolve, *part) for part in parts], products=True)
     return y
 
 

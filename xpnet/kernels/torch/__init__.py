@@ -3,6 +3,7 @@
 They are called below autograd, so they build no graph.
 """
 
+from xpnet.kernels.memory import prepare
 from xpnet.kernels.torch import activation, conv, linear, norm, optim, pool, special
 
-__all__ = ["activation", "conv", "linear", "norm", "optim", "pool", "special"]
+__all__ = ["activation", "conv", "linear", "norm", "optim", "pool", "prepare", "special"]

@@ -74,7 +74,7 @@ class CSVLog(_Log):
     ...     trainer = Trainer(Dense(2), callbacks=[CSVLog(folder + "/log.csv")])
     ...     history = trainer.fit(data, epochs=2, verbose=False)
     ...     print(Path(folder, "log.csv").read_text().splitlines()[0])
-    epoch,loss,accuracy,validation_loss,validation_accuracy,lr,seconds,images_per_second
+    epoch,loss,accuracy,validation_loss,validation_accuracy,lr,seconds,images_per_second,skipped_steps
     """
 
     def _head(self, trainer: Trainer) -> str:

@@ -1,24 +1,27 @@
-"""Threads for the compiled kernels, which do not hold the global interpreter lock.
+"""Threads for the kernels: blocks of work shared out among the cores.
 
-Numba has threads of its own, but its layer without further libraries ends the process when two threads call it at
-once. Here any number of callers share one queue; each waits for its own work only.
+What the blocks call (NumPy's loops, BLAS, compiled kernels) does not hold the global interpreter lock. Numba has
+threads of its own, but its layer without further libraries ends the process when two threads call it at once. Here
+any number of callers share one queue; each waits for its own work only.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
-import itertools
 import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 
-__all__ = ["run_all", "run_ranges", "threads_allowed"]
+from xpnet.kernels.blas import single_threaded_blas
+
+__all__ = ["cut", "parts_worth", "run_all", "run_ranges", "threads_allowed", "threads_beside_blas"]
 
 VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
-PART = 1 << 17  # elements in memory for which it is worth to wake another thread
+PART = 1 << 18  # elements in memory for which it is worth to wake another thread, about 0.1 ms
 
 _lock = threading.Lock()
 _work: queue.SimpleQueue = queue.SimpleQueue()
@@ -33,22 +36,49 @@ def threads_allowed() -> int:
     return max(1, min([cores, *limits]))
 
 
-def run_all(calls: Sequence[Callable[[], None]]) -> None:
+def threads_beside_blas() -> int:
+    """Return how many threads may multiply matrices at once: 1 where BLAS cannot be told to use no more threads."""
+    return min(threads_allowed(), single_threaded_blas.threads() or 1)
+
+
+def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False) -> None:
     """Make every call, in this thread and at the same time in helpers, and wait for all of them.
 
     Which thread makes which call is left to chance: calls must not depend on one another, nor on the order.
+
+    Parameters
+    ----------
+    calls : sequence of function
+    products : bool, default False
+        Whether they have BLAS multiply matrices, for which it uses no threads of its own meanwhile; where it cannot
+        be told so, this thread makes all calls.
     """
-    helpers = min(threads_allowed(), len(calls)) - 1
-    if helpers > 0:
-        _start(threads_allowed() - 1)
-    left = collections.deque(calls)
-    done: queue.SimpleQueue = queue.SimpleQueue()
-    for _ in range(helpers):
-        _work.put((left, done))
-    failed = [_drain(left), *(done.get() for _ in range(helpers))]
+    threads = threads_beside_blas() if products else threads_allowed()
+    if threads == 1:
+        for call in calls:
+            call()
+        return
+    with single_threaded_blas if products else contextlib.nullcontext():
+        helpers = min(threads, len(calls)) - 1
+        _start(helpers)
+        left = collections.deque(calls)
+        done: queue.SimpleQueue = queue.SimpleQueue()
+        for _ in range(helpers):
+            _work.put((left, done))
+        failed = [_drain(left), *(done.get() for _ in range(helpers))]
     for error in failed:
         if error is not None:
             raise error
+
+
+def parts_worth(threads: int, count: int, elements: int) -> int:
+    """Return into how many parts to cut `count` things, `elements` numbers in memory, for so many threads."""
+    return max(1, min(threads, count, elements // PART))
+
+
+def cut(count: int, parts: int) -> list[slice]:
+    """Cut 0 to `count` into so many slices of about equal length."""
+    return [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
 
 
 def run_ranges(kernel: Callable[..., None], arguments: tuple, count: int, elements: int, rest: tuple = ()) -> None:
@@ -56,9 +86,8 @@ def run_ranges(kernel: Callable[..., None], arguments: tuple, count: int, elemen
 
     `elements` are what all of them together go through.
     """
-    parts = max(1, min(threads_allowed(), count, elements // PART))
-    bounds = [count * i // parts for i in range(parts + 1)]
-    run_all([functools.partial(kernel, *arguments, begin, end, *rest) for begin, end in itertools.pairwise(bounds)])
+    parts = cut(count, parts_worth(threads_allowed(), count, elements))
+    run_all([functools.partial(kernel, *arguments, part.start, part.stop, *rest) for part in parts])
 
 
 def _drain(left: collections.deque) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""Relu for NumPy: written over what has just been made, and its gradient some channels at a time."""
+"""Relu, its gradient and sums for NumPy, some channels at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,32 @@ import numpy as np
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import activation
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy.pool import channel_blocks
+from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
-__all__ = ["relu_backward", "relu_bias_backward", "relu_forward"]
+__all__ = ["add", "relu_backward", "relu_bias_backward", "relu_forward"]
+
+
+@register("numpy", "add")
+def add(a: Array, b: Array) -> Array:
+    """Return a + b of arrays of one shape."""
+    if a.ndim != 4 or not a.size:
+        return a + b
+    first, second = batch_innermost(np, a), batch_innermost(np, b)
+    y = np.empty_like(first)
+    by_channels(lambda part: np.add(first[part], second[part], out=y[part]), first)
+    return batch_first(np, y)
 
 
 @register("numpy", "relu_forward")
 def relu_forward(x: Array, overwrite: bool) -> Array:
     """max(x, 0); with `overwrite`, where x is."""
-    return np.maximum(x, 0.0, out=x) if overwrite and x.ndim else activation.relu_forward(x, False)
+    if x.ndim != 4 or not x.size or x.dtype.char not in "fd":
+        return np.maximum(x, 0.0, out=x) if overwrite and x.ndim else activation.relu_forward(x, False)
+    inner = batch_innermost(np, x)
+    y = inner if overwrite else np.empty_like(inner)
+    by_channels(lambda part: np.maximum(inner[part], 0.0, out=y[part]), inner)
+    return batch_first(np, y)
 
 
 @register("numpy", "relu_backward")
@@ -36,10 +52,13 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array
     dx = np.empty_like(given)
     db = np.empty(len(given), dtype=dy.dtype) if need_db else None
     ones = np.ones(given[0].size, dtype=dy.dtype)
-    for part in channel_blocks(given):
+
+    def clip(part: slice) -> None:
         block = dx[part]
         np.greater(top[part], 0.0, out=block)
         block *= given[part]
         if db is not None:
             np.matmul(block.reshape(len(block), -1), ones, out=db[part])  # while it is in cache
+
+    by_channels(clip, given, products=need_db)
     return batch_first(np, dx), db

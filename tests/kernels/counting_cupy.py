@@ -1,0 +1,185 @@
+"""How many launches a training step takes on CuPy, counted without a GPU: nothing is computed, all arrays stay zero.
+
+``python -m tests.kernels.counting_cupy`` prints them by layer. Counted are the kernels of this project, and of NumPy's
+operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy. CuPy may split a reduction in
+two, and cuBLAS a product, which is not seen here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from tests.kernels.emulated_cupy import Emulator, installed
+from xpnet import backend
+from xpnet.kernels import table
+from xpnet.layers import Layer, Observer, observing
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.models import LeNet, ResNet
+from xpnet.optim import Momentum
+from xpnet.training import train_step
+
+launched: list[str] = []
+COPYING = (np.concatenate, np.stack, np.where, np.take)
+CREATING = ("empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "asarray", "arange")
+
+
+class Counted(np.ndarray):
+    """An array that notes what would be launched."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
+        launched.append("product" if ufunc is np.matmul else ufunc.__name__)
+        given = [a.view(np.ndarray) if isinstance(a, Counted) else a for a in inputs]
+        if out is not None:
+            settings["out"] = tuple(a.view(np.ndarray) if isinstance(a, Counted) else a for a in out)
+        with np.errstate(all="ignore"):  # of zeros
+            result = getattr(ufunc, method)(*given, **settings)
+        return out[0] if out is not None else np.asarray(result).view(Counted)
+
+    def __array_function__(self, function, kinds, args, settings):
+        if function in COPYING:
+            launched.append(function.__name__)
+        return super().__array_function__(function, kinds, args, settings)
+
+    def reshape(self, *shape, **settings):
+        result = super().reshape(*shape, **settings)
+        if not np.may_share_memory(result, self):
+            launched.append("copy")
+        return result
+
+    def astype(self, *args, **settings):
+        result = super().astype(*args, **settings)
+        if result is not self:
+            launched.append("astype")
+        return result
+
+    def copy(self, *args, **settings):
+        launched.append("copy")
+        return super().copy(*args, **settings)
+
+    def __setitem__(self, place, value):
+        launched.append("copy" if isinstance(value, np.ndarray) else "fill")
+        super().__setitem__(place, value)
+
+
+def creator(name: str):
+    """NumPy's function that makes an array, of zeros where it would be left as it is."""
+    make = getattr(np, {"empty": "zeros", "empty_like": "zeros_like"}.get(name, name))
+
+    def create(*args: Any, device: Any = None, copy: bool | None = None, **settings: Any) -> Counted:
+        if name not in ("empty", "empty_like", "asarray"):
+            launched.append("fill")
+        made = make(*args, **settings)
+        return (made.copy() if copy else made).view(Counted)
+
+    return create
+
+
+def contiguous(a, dtype=None):
+    result = np.ascontiguousarray(a.view(np.ndarray), dtype=dtype)
+    if not np.may_share_memory(result, a):
+        launched.append("copy")
+    return result.reshape(a.shape).view(Counted)
+
+
+class Counter(Emulator):
+    """Stands in for CuPy as the emulator does, but runs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(folder=None)
+
+    def kernel(self, code, name, options=()):
+        return lambda grid, block, arguments: launched.append(name)
+
+    def modules(self) -> dict[str, types.ModuleType]:
+        modules = super().modules()
+        for name in CREATING:
+            setattr(modules["cupy"], name, creator(name))
+        modules["cupy"].ascontiguousarray = contiguous
+        return modules
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[None]:
+    """Let NumPy's arrays be counted ones, which the kernels for CuPy work on, and values be out of sight."""
+    with installed(Counter()) as own, contextlib.ExitStack() as stack:
+        others = {key: f for key, f in table._TABLE.items() if key[0] not in ("numpy", "compiled")}
+        mine = {("numpy", name): function for name, function in own.items()}
+        stack.enter_context(mock.patch.object(table, "_TABLE", others | mine))
+        stack.enter_context(mock.patch.object(table, "_has_numba", return_value=False))
+        for name in CREATING:
+            stack.enter_context(mock.patch.object(xp, name, creator(name)))
+        for module in [m for n, m in sys.modules.items() if n.startswith("xpnet") and hasattr(m, "is_on_host")]:
+            stack.enter_context(mock.patch.object(module, "is_on_host", return_value=False))
+        stack.enter_context(backend.using("numpy", dtype="float32"))
+        yield
+
+
+class ByLayer(Observer):
+    """Gives what was launched since the last report to the layer that reports."""
+
+    def __init__(self, model: Layer) -> None:
+        self.names = dict(self._named("", model))
+        self.counts: dict[str, list[list[str]]] = {}
+
+    def _named(self, path: str, layer: Layer) -> Iterator[tuple[int, str]]:
+        for name, child in (layer.children() if hasattr(layer, "children") else {}).items():
+            yield from self._named(f"{path}.{name}" if path else name, child)
+        yield id(layer), f"{path} {type(layer).__name__}".strip()
+
+    def _note(self, layer: Layer, way: int) -> None:
+        self.counts.setdefault(self.names[id(layer)], [[], []])[way].extend(launched)
+        launched.clear()
+
+    def after_forward(self, layer, x, y):
+        self._note(layer, 0)
+        return y
+
+    def after_backward(self, layer, dy, dx):
+        self._note(layer, 1)
+        return dx
+
+
+def count(model: Layer, shape: tuple[int, ...], classes: int = 10) -> dict[str, list[list[str]]]:
+    """Return the launches of a second training step, of each layer [forward, backward], and of "loss" and the rest."""
+    with counting():
+        x, t = xp.zeros((*shape, 4), dtype=np.float32).transpose(3, 0, 1, 2), xp.zeros((4,), dtype=np.int64)
+        model.build(shape, rng=1)
+        loss, optimizer = SoftmaxCrossEntropy(), Momentum()
+        train_step(model, loss, optimizer, x, t)
+        launched.clear()
+        with observing(ByLayer(model)) as seen:
+            train_step(model, loss, optimizer, x, t)
+        seen.counts["optimizer"] = [launched[:], []]
+        launched.clear()
+    return seen.counts
+
+
+def total(counts: dict[str, list[list[str]]]) -> int:
+    """Return the number of launches of a step."""
+    return sum(len(way) for ways in counts.values() for way in ways)
+
+
+MODELS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-20": (ResNet, (3, 32, 32))}
+
+
+def main() -> None:
+    """Print the launches by layer."""
+    importlib.import_module("xpnet")
+    for name, (make, shape) in MODELS.items():
+        counts = count(make(), shape)
+        print(f"{name}: {total(counts)} launches a training step")
+        for layer, ways in counts.items():
+            print(f"  {layer:<40}", *(f"{len(way):>3} ({', '.join(way)})" for way in ways if way))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The launches of a training step on CuPy are counted and pinned: they cost more than what small layers compute."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernels.counting_cupy import MODELS, count, total
+
+
+@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 363)])
+def test_launches_do_not_grow(name, most):
+    """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
+    make, shape = MODELS[name]
+    assert total(count(make(), shape)) == most
+
+
+def test_a_layer_is_as_few_launches_as_documented():
+    make, shape = MODELS["ResNet-20"]
+    layers = count(make(), shape)
+    assert layers["relu ReLU"] == [["relu"], ["relu_gradient"]]
+    forward, backward = layers["norm BatchNorm"]
+    assert forward == ["batch_norm_statistics", "batch_norm_train", "running_statistics"]
+    assert backward == ["batch_norm_sums", "batch_norm_gradient", "add", "add"]  # into the gradients of the model
+    assert layers["block1_1.body.0 Conv2D"][0] == ["im2col", "product"]
+    assert layers["optimizer"][0] == ["momentum"]

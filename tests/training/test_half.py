@@ -1,0 +1,142 @@
+"""Whole runs in float16 and bfloat16: they learn what float32 learns, count what they skip, and resume bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import backend, data
+from xpnet.data import Loader
+from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
+from xpnet.models import LeNet, SimpleConvNet, TinyConvNet
+from xpnet.optim import Adam, DynamicLossScale, LossScale
+from xpnet.training import Callback, Trainer, load_checkpoint, save_checkpoint
+from xpnet.training.progress import epoch_line, skipped
+
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16")]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    pytest.importorskip("sklearn")
+    return {upscale: data.digits(upscale=upscale) for upscale in (1, 2)}
+
+
+def learn(library, dtype, model, dataset, *, samples, epochs, **more):
+    """The trainer after some epochs on the first samples, with the same weights and order in every type."""
+    with backend.using(library, dtype=dtype):
+        loader = Loader(
+            dataset.x_train[:samples], dataset.t_train[:samples], scale=dataset.scale, batch_size=32, seed=1
+        )
+        trainer = Trainer(model().build(dataset.input_shape, rng=0), optimizer=Adam(lr=0.003), **more)
+        trainer.fit(loader, epochs=epochs, verbose=False)
+    return trainer
+
+
+@pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
+def test_tiny_convnet_learns_as_in_float32(digits, needs_backend, library, dtype):
+    """Loss of five epochs: within 0.5 % of float32's in float16, within 3 % in bfloat16."""
+    needs_backend(library)
+    wide, narrow = (
+        learn(library, d, TinyConvNet, digits[1], samples=640, epochs=5).history for d in ("float32", dtype)
+    )
+    assert wide["loss"][-1] < 0.6 * wide["loss"][0]
+    assert narrow["loss"] == pytest.approx(wide["loss"], rel=5e-3 if dtype == "float16" else 3e-2)
+    assert narrow["skipped_steps"] == [0] * 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("model", [lambda: LeNet(activation="relu"), SimpleConvNet], ids=["LeNet", "SimpleConvNet"])
+def test_larger_models_learn_as_in_float32(digits, model, dtype):
+    """Loss of four epochs on torch, in which float32 falls to a fifth or less: within 10 % of it."""
+    pytest.importorskip("torch")
+    wide, narrow = (learn("torch", d, model, digits[2], samples=640, epochs=4).history for d in ("float32", dtype))
+    assert wide["loss"][-1] < 0.2 * wide["loss"][0]
+    assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.1)
+
+
+@pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
+def test_the_default_scale_follows_the_float_type(needs_backend, library, dtype):
+    needs_backend(library)
+    for chosen, kind in ((dtype, DynamicLossScale if dtype == "float16" else type(None)), ("float32", type(None))):
+        with backend.using(library, dtype=chosen):
+            trainer = Trainer(Dense(2))
+            assert trainer.loss_scale is None
+            trainer.model.build((3,))
+            assert type(trainer.loss_scale) is kind
+            assert Trainer(trainer.model, loss_scale=None).loss_scale is None
+            assert Trainer(trainer.model, loss_scale=128).loss_scale.value == 128.0
+            assert type(Trainer(trainer.model, loss_scale="dynamic").loss_scale) is DynamicLossScale
+    with pytest.raises(ValueError, match="loss_scale must be 'dynamic', a number, a LossScale or None, got 'static'"):
+        Trainer(Dense(2), loss_scale="static")
+
+
+def test_skipped_steps_are_counted_and_shown(digits):
+    """The scale begins so high that the first steps overflow, then comes down by itself."""
+    trainer = learn(
+        "numpy", "float16", TinyConvNet, digits[1], samples=320, epochs=2, loss_scale=DynamicLossScale(2.0**26)
+    )
+    first, second = trainer.history["skipped_steps"]
+    assert 0 < first < 10
+    assert second <= 2
+    assert trainer.optimizer.step == 20 - first - second
+    assert trainer.loss_scale.value == 2.0 ** (26 - first - second)
+    assert epoch_line(trainer.history.epochs[0], 2, None).endswith(skipped(first))
+    assert skipped(1) == "1 step skipped"
+
+
+class SaveAt(Callback):
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_update(self, trainer):
+        if trainer.position.batch + 5 * len(trainer.history) == self.step:
+            save_checkpoint(self.path, trainer)
+
+
+@pytest.mark.parametrize("library, dtype", [*HALVES, ("array_api_strict", "float32")], ids="-".join)
+@pytest.mark.parametrize("step", [1, 2, 5, 8])
+def test_resuming_ends_bit_for_bit_where_the_whole_run_ends(tmp_path, rng, needs_backend, library, dtype, step):
+    needs_backend(library)
+    pytest.importorskip("safetensors")
+    x, t = rng.standard_normal((70, 4)).astype(np.float32), rng.integers(0, 3, 70)
+
+    def run(*callbacks):
+        model = Sequential(Dense(8), BatchNorm(), ReLU(), Dropout(0.3), Dense(3))
+        scale = DynamicLossScale(2.0**24, interval=3) if dtype != "bfloat16" else None
+        return Trainer(model, optimizer=Adam(0.01, weight_decay=0.01), batch_size=16, loss_scale=scale,
+                       callbacks=callbacks)  # fmt: skip
+
+    with backend.using(library, dtype=dtype):
+        whole = run(SaveAt(step, tmp_path / "c.safetensors"))
+        whole.fit((x, t), until=3, verbose=False)
+        resumed = load_checkpoint(tmp_path / "c.safetensors", run())
+        resumed.fit((x, t), until=3, verbose=False)
+    for mine, other in (
+        (whole.model.state_dict(), resumed.model.state_dict()),
+        (whole.optimizer.state_dict(), resumed.optimizer.state_dict()),
+    ):
+        assert mine.keys() == other.keys()
+        assert all(np.array_equal(backend.to_numpy(a), backend.to_numpy(other[n])) for n, a in mine.items() if "." in n)
+    for name in ("loss", "accuracy", "skipped_steps"):
+        assert whole.history[name] == resumed.history[name]
+    assert whole.optimizer.step == resumed.optimizer.step
+    if dtype != "bfloat16":
+        assert whole.loss_scale.state_dict() == resumed.loss_scale.state_dict()
+    if dtype == "float16":
+        assert sum(whole.history["skipped_steps"]) > 0
+
+
+def test_a_checkpoint_goes_from_one_float_type_to_another(tmp_path, rng):
+    pytest.importorskip("safetensors")
+    x, t = rng.standard_normal((32, 4)).astype(np.float32), rng.integers(0, 3, 32)
+    for first, second in (("float16", "float32"), ("float32", "float16")):
+        with backend.using("numpy", dtype=first):
+            run = Trainer(Dense(3), loss_scale=LossScale(64.0))
+            run.fit((x, t), verbose=False)
+            path = save_checkpoint(tmp_path / f"{first}.safetensors", run)
+        with backend.using("numpy", dtype=second):
+            resumed = load_checkpoint(path, Trainer(Dense(3)))
+            resumed.fit((x, t), verbose=False)
+        assert resumed.model.W.data.dtype == second
+        assert len(resumed.history) == 2

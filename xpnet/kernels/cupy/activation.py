@@ -1,0 +1,70 @@
+"""The book's activations and the sum of branches for CuPy: each one launch, in the memory order of images."""
+
+from __future__ import annotations
+
+import cupy
+
+from xpnet.backend import Array
+from xpnet.kernels.cupy.launch import launch, packed, unpacked
+from xpnet.kernels.table import register
+
+__all__ = [
+    "add",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "tanh_backward",
+]
+
+
+def _forward(name: str, x: Array, overwrite: bool) -> Array:
+    given = packed(x)
+    y = given if overwrite else cupy.empty_like(given)
+    if y.size:
+        launch("activation", name, y, y.size, given, y, y.size)
+    return unpacked(y)
+
+
+def _backward(name: str, dy: Array, y: Array) -> Array:
+    gradient = packed(dy)
+    dx = cupy.empty_like(gradient)
+    if dx.size:
+        launch("activation", name, dx, dx.size, gradient, packed(y), dx, dx.size)
+    return unpacked(dx)
+
+
+@register("cupy", "relu_forward")
+def relu_forward(x: Array, overwrite: bool) -> Array:
+    """max(x, 0); with `overwrite`, where x is."""
+    return _forward("relu", x, overwrite)
+
+
+@register("cupy", "relu_backward")
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Return dy where y > 0, else 0."""
+    return _backward("relu_gradient", dy, y)
+
+
+@register("cupy", "sigmoid_forward")
+def sigmoid_forward(x: Array, overwrite: bool) -> Array:
+    """1 / (1 + exp(-x)); with `overwrite`, where x is."""
+    return _forward("sigmoid", x, overwrite)
+
+
+@register("cupy", "sigmoid_backward")
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    """Return dy * y * (1 - y)."""
+    return _backward("sigmoid_gradient", dy, y)
+
+
+@register("cupy", "tanh_backward")
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """Return dy * (1 - y^2)."""
+    return _backward("tanh_gradient", dy, y)
+
+
+@register("cupy", "add")
+def add(a: Array, b: Array) -> Array:
+    """Return a + b; of images batch-innermost, where CuPy itself would lay the sum out as (N, C, H, W)."""
+    return unpacked(packed(a) + packed(b))
