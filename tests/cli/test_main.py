@@ -177,7 +177,9 @@ def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
         assert "resnet20" in process.stdout.readline()
         time.sleep(0.2)
         _, errors = interrupt(process)
-    assert process.returncode == 130
+    # CPython ends a process by the signal, whoever handled it, if it came during exec of a text (as Numba's import does);
+    # to a shell that is 130 too
+    assert process.returncode in (130, -signal.SIGINT)
     assert errors == "interrupted\n"
 
 
