@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -177,7 +178,7 @@ def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
         assert "resnet20" in process.stdout.readline()
         time.sleep(0.2)
         _, errors = interrupt(process)
-    # CPython ends a process by the signal, whoever handled it, if it came during exec of a text (as Numba's import does);
+    # CPython ends by the signal, whoever handled it, if it came during exec of a text, as Numba's import does;
     # to a shell that is 130 too
     assert process.returncode in (130, -signal.SIGINT)
     assert errors == "interrupted\n"
