@@ -23,7 +23,7 @@ from xpnet.distributed.communicator import Communicator
 __all__ = ["ending_together", "install"]
 
 READY_WITHIN = 5.0  # seconds that the ranks wait for their watch at most
-LET_ROOT_SPEAK = 0.5  # seconds: an error that all ranks have is said once
+LET_ROOT_SPEAK = 1.5  # seconds: an error that all ranks have is said once; rank 0 has ended them by then
 LET_LAUNCHER_READ = 0.5  # seconds: it ends with the ranks, and passes on only what it has read by then
 
 
