@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from tests.operations import CASES, Case
 from xpnet import backend, config, kernels
-from xpnet.functional import conv2d_forward
+from xpnet.functional import conv2d_backward, conv2d_forward
 from xpnet.kernels import blas, table, team
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import SimpleConvNet
@@ -52,6 +53,36 @@ def test_operations_by_three_threads(case: Case, threads, rng):
         assert (got is None) == (expected is None)
         if got is not None:
             assert_close(got, expected, terms=case.terms)
+
+
+@pytest.mark.parametrize("workspace", [40_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("algorithm, compiled", [("gemm", "off"), ("winograd", "off"), ("gemm", "auto")])
+def test_all_threads_together_keep_to_the_workspace(threads, workspace, algorithm, compiled, monkeypatch, rng):
+    if compiled == "auto":
+        pytest.importorskip("numba")
+        table.load("compiled")
+    threads(3)
+    most: dict[int, int] = {}  # bytes of scratch memory by thread
+    real = kernels.numpy.conv.scratch
+
+    def scratch(shape, dtype):
+        array = real(shape, dtype)
+        most[threading.get_ident()] = max(most.get(threading.get_ident(), 0), array.nbytes)
+        time.sleep(0.002)  # for the other threads to come
+        return array
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xpnet.kernels") and hasattr(module, "scratch"):
+            monkeypatch.setattr(module, "scratch", scratch)
+    x = np.moveaxis(rng.standard_normal((6, 30, 30, 16), dtype=np.float32), -1, 0)
+    W = rng.standard_normal((8, 6, 3, 3), dtype=np.float32)
+    with config.using(conv_workspace=workspace, compiled=compiled):
+        y, ctx = conv2d_forward(x, W, algorithm=algorithm)
+        forward = dict(most)
+        most.clear()
+        conv2d_backward(y, ctx, need_dx=False)  # dx is a convolution of its own, as forward is
+    for taken in (forward, most):
+        assert 0 < sum(taken.values()) <= workspace + 8192  # a ring of rows ends with a few vectors of its own
 
 
 def train(seed: int, steps: int = 5) -> dict[str, np.ndarray]:

@@ -116,6 +116,8 @@ def _advice(report: dict[str, Any]) -> list[str]:
         advice.append(f"pip install 'xpnet[train]' for {', '.join(missing)}")
     if versions["torch"] is None:
         advice.append("pip install 'xpnet[torch]' for the torch backend, if you want it")
+    if versions["numba"] is None:
+        advice.append("pip install 'xpnet[fast]' for compiled kernels on NumPy, which most networks train faster with")
     cores = report["processor"]["container_limit"] or report["processor"]["usable"]
     threads = max((int(library.get("num_threads") or 0) for library in report["blas"]), default=0)
     if cores and threads > max(1, cores):

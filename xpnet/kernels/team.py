@@ -41,7 +41,7 @@ def threads_beside_blas() -> int:
     return min(threads_allowed(), single_threaded_blas.threads() or 1)
 
 
-def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False) -> None:
+def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at_most: int | None = None) -> None:
     """Make every call, in this thread and at the same time in helpers, and wait for all of them.
 
     Which thread makes which call is left to chance: calls must not depend on one another, nor on the order.
@@ -52,8 +52,11 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False) ->
     products : bool, default False
         Whether they have BLAS multiply matrices, for which it uses no threads of its own meanwhile; where it cannot
         be told so, this thread makes all calls.
+    at_most : int, optional
+        Calls at a time, at least one: as many as there is scratch memory for.
     """
     threads = threads_beside_blas() if products else threads_allowed()
+    threads = threads if at_most is None else max(1, min(threads, at_most))
     if threads == 1:
         for call in calls:
             call()

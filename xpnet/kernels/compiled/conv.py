@@ -87,12 +87,38 @@ def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsi
 
 
 def _plan_for(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
-    """Return the plan for what the loops were measured to win at, else None."""
+    """Return the plan for what the loops were measured to win at and the workspace has room for, else None."""
     work = filters * x.shape[0] * math.prod(window.kernel) * math.prod(window.output) * x.shape[3]
     if groups != 1 or work < loader.SMALL or not loader.usable("_conv_loops", kernel, x.dtype):
         return None
-    room = min(CACHE, config.get("conv_workspace"))
-    return _plan(x.shape, filters, window, x.itemsize, room)
+    workspace = config.get("conv_workspace")
+    room = min(CACHE, workspace)
+    plan = _plan(x.shape, filters, window, x.itemsize, room)
+    if kernel == "weight_gradient":  # which holds a row of dy as well
+        while plan is not None and _gradient_memory(plan, filters, x.itemsize) > workspace:
+            room //= 2
+            plan = _plan(x.shape, filters, window, x.itemsize, room)
+    return plan
+
+
+def _gradient_tile(filters: int) -> int:
+    """Return how many filters the tiles of a weight gradient have: those that waste least."""
+    return min(loader.module("_tiles").GRADIENT_FILTERS, key=lambda n: (-(-filters // n) * n, -n))
+
+
+def _gradient_sizes(plan: _Plan, channels: int, itemsize: int) -> tuple[int, int]:
+    """Return how many elements the ring of a weight gradient has, and a row of one filter of dy."""
+    lanes = loader.module("_vectors").VECTOR // itemsize
+    row = -(-plan.columns * plan.images // lanes) * lanes
+    row += lanes if row * itemsize % PAGE == 0 else 0
+    return plan.slots * channels * plan.row + lanes, row
+
+
+def _gradient_memory(plan: _Plan, filters: int, itemsize: int) -> int:
+    """Return the bytes of scratch memory that one thread needs for a weight gradient."""
+    size = _gradient_tile(filters)
+    ring, row = _gradient_sizes(plan, plan.geometry[0], itemsize)
+    return (ring + -(-filters // size) * size * row) * itemsize
 
 
 @functools.cache
@@ -117,6 +143,11 @@ def _parts(plan: _Plan, taps: int, most: int) -> int:
     return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
 
 
+def _at_most(scratch_bytes: int) -> int:
+    """Return how many threads' memory the workspace holds; how the work is cut, and so the bits, do not hang on it."""
+    return config.get("conv_workspace") // scratch_bytes
+
+
 def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> np.ndarray:
     """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (F, OH, OW, N)."""
     tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), W.shape[:2]
@@ -136,7 +167,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
 
         return work
 
-    run_all([call(block) for block in plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))])
+    blocks = plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))
+    run_all([call(block) for block in blocks], at_most=_at_most(ring_size * x.itemsize))
     return y
 
 
@@ -184,14 +216,11 @@ def conv2d_backward(
 
 def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...]) -> np.ndarray:
     """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
-    tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), shape[:2]
+    tiles, (F, C) = loader.module("_tiles"), shape[:2]
     K = math.prod(shape[1:])
-    size = min(tiles.GRADIENT_FILTERS, key=lambda n: (-(-F // n) * n, -n))
+    size = _gradient_tile(F)
     filters, taps = -(-F // size) * size, -(-K // tiles.TAPS) * tiles.TAPS
-    lanes = vectors.VECTOR // x.itemsize
-    step = -(-plan.columns * plan.images // lanes) * lanes
-    step += lanes if step * x.itemsize % PAGE == 0 else 0
-    ring_size = plan.slots * C * plan.row + lanes
+    ring_size, row_size = _gradient_sizes(plan, C, x.itemsize)
     kernel, given, gradient = loader.kernel("_conv_loops", "weight_gradient", x.dtype), flat(x), flat(dy)
     blocks = list(plan.blocks(_parts(plan, K, PARTS)))
     sums = np.zeros((len(blocks), filters * taps), dtype=x.dtype)
@@ -199,12 +228,13 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
     def call(block: tuple[int, ...], out: np.ndarray) -> Callable[[], None]:
         def work() -> None:
             offsets = np.zeros(taps, dtype=np.int64)
-            memory = scratch((ring_size + filters * step,), x.dtype)
+            memory = scratch((ring_size + filters * row_size,), x.dtype)
             kernel(given, gradient, out, memory[:ring_size], memory[ring_size:], offsets, size, plan.geometry, block)
 
         return work
 
-    run_all([call(block, out) for block, out in zip(blocks, sums, strict=True)])
+    calls = [call(block, out) for block, out in zip(blocks, sums, strict=True)]
+    run_all(calls, at_most=_at_most(_gradient_memory(plan, F, x.itemsize)))
     total = sums.sum(axis=0).reshape(filters, taps)
     return np.ascontiguousarray(total[:F, :K]).reshape(shape)
 

@@ -85,8 +85,10 @@ def _columns(x: np.ndarray, window: Window, rows: slice, columns: slice) -> np.n
 
 
 def _threads(F: int, x: np.ndarray, window: Window) -> int:
-    """Return how many threads a convolution of `x` (C, H, W, N) is worth."""
-    return threads_worth(F * x.shape[0] * math.prod(window.kernel) * math.prod(window.output) * x.shape[3])
+    """Return how many threads a convolution of `x` (C, H, W, N) is worth, if the workspace holds a block for each."""
+    smallest = x.shape[0] * math.prod(window.kernel) * x.shape[3]  # numbers that one output pixel of all images reads
+    threads = threads_worth(F * smallest * math.prod(window.output))
+    return max(1, min(threads, config.get("conv_workspace") // (smallest * x.itemsize)))
 
 
 def _gather(buffer: np.ndarray, x: np.ndarray, first: int, columns: slice, window: Window) -> None:
@@ -141,8 +143,9 @@ def _convolve(
         if rectified:
             np.maximum(block, 0.0, out=block)
 
-    blocks = _blocks(window, KW * C * N * x.itemsize, _threads(F, x, window))
-    run_all([functools.partial(convolve, *block) for block in blocks], products=True)
+    threads = _threads(F, x, window)
+    blocks = _blocks(window, KW * C * N * x.itemsize, threads)
+    run_all([functools.partial(convolve, *block) for block in blocks], products=True, at_most=threads)
     return y
 
 

@@ -88,7 +88,7 @@ def _convolve(
     room = config.get("conv_workspace") // per_tile  # tiles that may be worked at, by all threads together
     threads = min(threads_worth(POINTS * F * C * tiles_needed * N), room)
     parts = pixel_blocks(inputs, min(room // threads, -(-tiles_needed // threads)))
-    run_all([functools.partial(convolve, *part) for part in parts], products=True)
+    run_all([functools.partial(convolve, *part) for part in parts], products=True, at_most=threads)
     return y
 
 
