@@ -101,13 +101,14 @@ def test_batch_norm(order, train, offset, rng):
     dy = lying(rng.standard_normal((4, 3, 5, 6)), random_order(rng))
     gamma, beta = torch.tensor(rng.standard_normal((2, 3)))
     mean, var = (None, None) if train else (torch.tensor(rng.random(3)) + offset, torch.tensor(rng.random(3)) + 0.5)
-    results = []
-    for which in (0, 1):
-        forward, backward = kernels("batch_norm_forward")[which], kernels("batch_norm_backward")[which]
-        y, m, v, inv_std = forward(x, gamma, beta, mean, var, 1e-5)
-        results.append([y, m, v, inv_std, *backward(dy, x, gamma, m, inv_std, train)])
-    for a, e in zip(*results, strict=True):
-        assert_close(a, backend.to_numpy(e), terms=120)
+    for rectified in (False, True):
+        results = []
+        for which in (0, 1):
+            forward, backward = kernels("batch_norm_forward")[which], kernels("batch_norm_backward")[which]
+            y, m, v, inv_std = forward(x, gamma, beta, mean, var, 1e-5, rectified)
+            results.append([y, m, v, inv_std, *backward(dy, x, y if rectified else None, gamma, m, inv_std, train)])
+        for a, e in zip(*results, strict=True):
+            assert_close(a, backend.to_numpy(e), terms=120)
 
 
 def test_memory_order_is_kept_from_layer_to_layer(rng):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import itertools
 import os
 import re
 from pathlib import Path
@@ -199,6 +200,7 @@ def test_relu_with_the_gradient_of_its_bias(own, emulator, dtype, shape, rng):
 
 def test_sums_of_branches_lie_as_images_do(own, rng):
     a, b = (lie(rng, rng.standard_normal((3, 4, 5, 2))) for _ in range(2))
+    compare([own["add_relu"](a, b)], [agnostic("add_relu")(a, b)])
     total = own["add"](a, b)
     np.testing.assert_array_equal(total, a + b)
     assert total.transpose(1, 2, 3, 0).flags.c_contiguous
@@ -249,11 +251,13 @@ def test_batch_norm(own, dtype, shape, rng):
     wide = "float32" if dtype == "float16" else dtype
     running = rng.standard_normal(C).astype(wide), (rng.random(C) + 0.5).astype(wide)
     for scales in ((gamma, beta), (None, None)):
-        for statistics in ((None, None), running):
+        for statistics, relu in itertools.product(((None, None), running), (False, True)):
             results = []
             for kernels in (own.get, agnostic):
-                y, mean, var, inv_std = kernels("batch_norm_forward")(x, *scales, *statistics, 1e-5)
-                arguments = dy, x, scales[0], mean, inv_std, statistics[0] is None
+                y, mean, var, inv_std = kernels("batch_norm_forward")(x, *scales, *statistics, 1e-5, relu)
+                if not results:
+                    output = y if relu else None  # of one of the two, since rounding may cross 0
+                arguments = dy, x, output, scales[0], mean, inv_std, statistics[0] is None
                 results.append([y, mean, var, inv_std, *kernels("batch_norm_backward")(*arguments)])
             compare(*results, terms=4 * x.size // C)
     batch = rng.standard_normal(C).astype(wide), rng.random(C).astype(wide)
@@ -263,7 +267,7 @@ def test_batch_norm(own, dtype, shape, rng):
 def test_batch_norm_far_from_zero(own, rng):
     """Rows of several parts, mean 1000 times the spread: float32 keeps four digits of the spread."""
     x = (1000.0 + rng.standard_normal((100, 1, 11, 10))).astype(np.float32)
-    _, mean, var, _ = own["batch_norm_forward"](x, None, None, None, None, 0.0)
+    _, mean, var, _ = own["batch_norm_forward"](x, None, None, None, None, 0.0, False)
     np.testing.assert_allclose(mean, x.mean(dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(var, x.var(dtype=np.float64), rtol=1e-4)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.kernels.counting_cupy import MODELS, count, total
 
 
-@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 363)])
+@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
 def test_launches_do_not_grow(name, most):
     """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
     make, shape = MODELS[name]
@@ -17,7 +17,8 @@ def test_launches_do_not_grow(name, most):
 def test_a_layer_is_as_few_launches_as_documented():
     make, shape = MODELS["ResNet-20"]
     layers = count(make(), shape)
-    assert layers["relu ReLU"] == [["relu"], ["relu_gradient"]]
+    assert layers["relu ReLU"] == layers["relu1_1 ReLU"] == [[], []]  # done by the layers before
+    assert layers["block1_1 Residual"][0] == ["add_relu"]
     forward, backward = layers["norm BatchNorm"]
     assert forward == ["batch_norm_statistics", "batch_norm_train", "running_statistics"]
     assert backward == ["batch_norm_sums", "batch_norm_gradient", "add", "add"]  # into the gradients of the model

@@ -116,7 +116,7 @@ def sync_batch_norm_forward(
     apart = all_ranks[:, :C] - mean[None, :]
     squares = xp.sum(xp.where(n > 0.0, all_ranks[:, C : 2 * C], 0.0) + n * apart * apart, axis=0)
     var = squares / total
-    y, _, _, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps)
+    y, _, _, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps, False)
     running_mean = (1.0 - momentum) * running_mean + momentum * mean
     running_var = (1.0 - momentum) * running_var + momentum * (squares / (total - 1.0))
     return y, SyncBatchNormCtx(x, gamma, beta is not None, mean, inv_std, total, idle), running_mean, running_var

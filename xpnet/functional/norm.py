@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from xpnet.backend import Array, device_of, wide_dtype
 from xpnet.errors import ArgumentError, ShapeError
-from xpnet.functional.checks import check_arrays, check_gradient
+from xpnet.functional.checks import check_arrays, check_gradient, is_relu
 from xpnet.kernels import find
 
 __all__ = ["BatchNormCtx", "batch_norm_backward", "batch_norm_forward", "check_batch_norm"]
 
 
 class BatchNormCtx(NamedTuple):
-    """Kept for backward: the input itself and two numbers a channel (in at least float32)."""
+    """Kept for backward: the input itself and two numbers a channel (in at least float32); with relu the output."""
 
     x: Array  # (N, C) or (N, C, H, W)
     gamma: Array | None
@@ -22,6 +22,7 @@ class BatchNormCtx(NamedTuple):
     mean: Array  # (C,)
     inv_std: Array  # (C,)
     train: bool
+    y: Array | None = None  # the output itself; only with relu
 
 
 def batch_norm_forward(
@@ -34,6 +35,7 @@ def batch_norm_forward(
     train: bool,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> tuple[Array, BatchNormCtx, Array, Array]:
     r"""Normalise each channel to mean 0 and variance 1, then scale by gamma and shift by beta.
 
@@ -54,6 +56,8 @@ def batch_norm_forward(
     momentum : float, default 0.1
         Weight of the new batch in the running statistics.
     eps : float, default 1e-5
+    activation : {None, "relu"}, default None
+        ``"relu"``: y is the relu of it, in fewer passes over memory than by `relu_forward`.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def batch_norm_forward(
     ShapeError
         If the shapes do not fit, or a training batch has just one value per channel.
     ArgumentError
-        If momentum or eps is out of range.
+        If momentum or eps is out of range, or the activation is another.
     DTypeError, ArrayMismatchError
         If an argument is no float array, or they differ in library, device or float type.
 
@@ -94,9 +98,10 @@ def batch_norm_forward(
             f"one value per channel has no variance (x.shape={tuple(x.shape)}); train with a larger batch, "
             "or leave out a last batch of one sample with Loader(..., drop_last=True)",
         )
+    rectified = is_relu("batch_norm", activation)
     mean, var = (None, None) if train else (running_mean, running_var)
-    y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps)
-    ctx = BatchNormCtx(x, gamma, beta is not None, mean, inv_std, train)
+    y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps, rectified)
+    ctx = BatchNormCtx(x, gamma, beta is not None, mean, inv_std, train, y if rectified else None)
     if not train:
         return y, ctx, running_mean, running_var
     count = math.prod(x.shape) // x.shape[1]
@@ -143,7 +148,7 @@ def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | No
     """
     xp = check_gradient("batch_norm_backward", dy, ctx.x, tuple(ctx.x.shape))
     backward = find("batch_norm_backward", xp)
-    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.gamma, ctx.mean, ctx.inv_std, ctx.train)
+    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.y, ctx.gamma, ctx.mean, ctx.inv_std, ctx.train)
     return dx, None if ctx.gamma is None else dgamma, dbeta if ctx.has_beta else None
 
 

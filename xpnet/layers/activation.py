@@ -23,6 +23,7 @@ __all__ = [
     "SELU",
     "Activation",
     "Affine",
+    "DoneBefore",
     "Exponential",
     "HardSigmoid",
     "HardSwish",
@@ -55,6 +56,10 @@ class Pair(NamedTuple):
     backward: Callable[..., Array]
     kept: str
     of_new: Callable[..., tuple[Array, Any]] | None = None
+
+
+class DoneBefore(NamedTuple):
+    """Kept in place of a context where the layer before has done the activation, and does its backward."""
 
 
 _ACTIVATIONS: dict[str, Pair] = {
@@ -168,7 +173,7 @@ class Activation(Layer):
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         if not need_dx:
             return None
-        return dy if self._pair is None else self._pair.backward(dy, ctx)
+        return dy if self._pair is None or isinstance(ctx, DoneBefore) else self._pair.backward(dy, ctx)
 
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
         kept = "" if self._pair is None else self._pair.kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xpnet import backend, config
@@ -71,6 +71,17 @@ class Layer:
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         raise NotImplementedError(f"{type(self).__name__} must define _forward(x, train) -> (y, ctx)")
 
+    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
+        """Return what `_forward` does and the relu after it, if `_ends_in_relu` says that the layer can."""
+        raise NotImplementedError(f"{type(self).__name__} must define _forward_relu(x, train) -> (y, ctx)")
+
+    def _ends_in_relu(self) -> bool:
+        """Whether the layer can do the relu of a layer after it with its own work; see `xpnet.layers.fusion`.
+
+        A class answers for itself alone: one that inherits from it may work in another way.
+        """
+        return False
+
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         raise NotImplementedError(f"{type(self).__name__} must define _backward(dy, ctx, need_dx) -> dx")
 
@@ -108,10 +119,14 @@ class Layer:
         OperationError
             If the layer cannot take `x`, or memory runs out; the message names the layer's path in the model.
         """
+        return self._forward_by(self._forward, x, train)
+
+    def _forward_by(self, forward: Callable[[Array, bool], tuple[Array, Any]], x: Array, train: bool) -> Array:
+        """Do the work of `forward` with one of the layer's ways to go about it."""
         if self.input_shape is None:
             self._build_for(x)
         try:
-            y, ctx = self._forward(x, train)
+            y, ctx = forward(x, train)
         except (MemoryError, RuntimeError) as error:
             lack = lack_of_memory(error, self.operation, f"forward of x {describe(x)}")
             if lack is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpnet.backend import Array, array_namespace
@@ -65,14 +65,17 @@ class Branches(Layer):
         return self._merged_shape(shapes)
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        return self._merged_by(self._merge, x, train)
+
+    def _merged_by(self, merge: Callable[[list[Array]], tuple[Array, Any]], x: Array, train: bool) -> tuple[Array, Any]:
         done: list[Layer] = []
         outputs = []
         try:
             for name, layer in self._branches.items():
-                outputs.append(forward_child(name, layer, x, train))
+                outputs.append(forward_child(name, functools.partial(layer.forward, train=train), x))
                 done.append(layer)
             self._merged_shape([tuple(y.shape[1:]) for y in outputs])
-            return self._merge(outputs)
+            return merge(outputs)
         except BaseException:
             if train:
                 drop_all(reversed(done))
@@ -123,7 +126,20 @@ class Add(Branches):
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         return functools.reduce(find("add", array_namespace(*outputs)), outputs), None
 
+    def _ends_in_relu(self) -> bool:
+        return type(self) in (Add, Residual) and len(self._branches) > 1
+
+    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
+        return self._merged_by(self._merge_relu, x, train)
+
+    def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
+        *earlier, last = outputs
+        y = find("add_relu", array_namespace(last))(self._merge(earlier)[0], last)
+        return y, y
+
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
+        if ctx is not None:  # the output, which ended in relu
+            dy = find("relu_backward", array_namespace(dy))(dy, ctx)
         return [dy] * len(self._branches)
 
 

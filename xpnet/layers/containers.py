@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer, Shape
+from xpnet.layers.fusion import MOST, fused
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -100,13 +101,17 @@ class Sequential(Layer):
         """Go forward through some layers; without `keep`, what training keeps is dropped at once."""
         layers, done = list(self._layers.items()), []
         try:
-            for i in positions:
-                name, layer = layers[i]
-                x = forward_child(name, layer, x, train)
-                if keep:
-                    done.append(layer)
-                elif train:
-                    layer.drop_pending()
+            start = positions.start
+            while start < positions.stop:
+                count, run = fused([layer for _, layer in layers[start : min(start + MOST, positions.stop)]], train)
+                together = layers[start : start + count]
+                x = forward_child(together[0][0], run, x)
+                for _, layer in together:
+                    if keep:
+                        done.append(layer)
+                    elif train:
+                        layer.drop_pending()
+                start += count
         except BaseException:
             if train:
                 drop_all(reversed(done))
@@ -176,10 +181,10 @@ class Sequential(Layer):
         return text if self.checkpoint_every is None else f"{text[:-1]}  checkpoint_every={self.checkpoint_every}\n)"
 
 
-def forward_child(name: str, child: Layer, x: Array, train: bool) -> Array:
-    """Run a child, putting its name into the path of an error."""
+def forward_child(name: str, forward: Callable[[Array], Array], x: Array) -> Array:
+    """Run a child's forward, putting its name into the path of an error."""
     try:
-        return child.forward(x, train)
+        return forward(x)
     except OperationError as error:
         raise error.add_layer(name) from None
 

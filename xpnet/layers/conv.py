@@ -64,8 +64,8 @@ class Convolution(Layer):
         """Return (OH, OW) for an image of size (H, W)."""
         return make_window(self.operation, size, self.kernel_size, self.stride, self.padding, self.dilation).output
 
-    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
-        raise NotImplementedError(f"{self.operation} must define _convolve(x, b) -> (y, ctx)")
+    def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{self.operation} must define _convolve(x, b, activation) -> (y, ctx)")
 
     def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
         """Add the gradients of the weights; return dx and db."""
@@ -78,11 +78,15 @@ class Convolution(Layer):
         return shape_from_chw((self.filters, *self._output_size((H, W_))), self.data_format)
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None)
+        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, self._fused)
         activation_ctx = None
         if self._activation is not None and not self._fused:
             y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
         return from_nchw(y, self.data_format), (ctx, activation_ctx)
+
+    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
+        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, "relu")
+        return from_nchw(y, self.data_format), (ctx, None)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         conv_ctx, activation_ctx = ctx
@@ -176,6 +180,9 @@ class Conv2D(Convolution):
         check_algorithm(self.operation, algorithm)
         self.algorithm = algorithm
 
+    def _ends_in_relu(self) -> bool:
+        return type(self) is Conv2D and self._activation is None
+
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
         C = image_shape(self.operation, input_shape, self.data_format)[0]
         if C % self.groups or self.filters % self.groups:
@@ -191,9 +198,9 @@ class Conv2D(Convolution):
             specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
         return specs
 
-    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
+    def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         window = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm, activation=self._fused)
+        return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm, activation=activation)
 
     def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
         dx, dW, db = conv2d_backward(dy, ctx, need_dx=need_dx)

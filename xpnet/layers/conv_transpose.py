@@ -106,7 +106,7 @@ class ConvTranspose2D(Convolution):
             self.operation, size, self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation
         ).input
 
-    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
+    def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         return conv_transpose2d_forward(
             x, self.W.data, b, self.stride, self.padding, self.output_padding, self.dilation, self.groups
         )

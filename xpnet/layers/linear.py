@@ -90,6 +90,13 @@ class Dense(Layer):
         self._parameter_specs(input_shape)
         return (self.units,)
 
+    def _ends_in_relu(self) -> bool:
+        return type(self) is Dense and self._activation is None
+
+    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
+        y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None, activation="relu")
+        return y, (ctx, None)
+
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None, activation=self._fused)
         activation_ctx = None

@@ -105,6 +105,15 @@ class BatchNorm(Layer):
         return specs if self.momentum is not None else specs | {"batches": BufferSpec((1,), 0.0)}
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+        return self._normalise(x, train, None)
+
+    def _ends_in_relu(self) -> bool:
+        return type(self) is BatchNorm
+
+    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
+        return self._normalise(x, train, "relu")
+
+    def _normalise(self, x: Array, train: bool, activation: str | None) -> tuple[Array, Any]:
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
         y, ctx, mean, var = batch_norm_forward(
             to_nchw(x, self.data_format),
@@ -115,6 +124,7 @@ class BatchNorm(Layer):
             train=train,
             momentum=1.0 if self.momentum is None else self.momentum,
             eps=self.eps,
+            activation=activation,
         )
         if train:
             self._remember(mean, var)

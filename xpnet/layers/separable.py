@@ -71,6 +71,7 @@ class SeparableConv2D(Convolution):
     pointwise_W: Parameter
     _DEFAULTS: ClassVar = {"stride": (1, 1), "padding": 0, "dilation": (1, 1), "multiplier": 1, "activation": None,
                            "bias": True, "data_format": "NCHW"}  # fmt: skip
+    _FUSED: ClassVar = ("relu",)
 
     def __init__(
         self,
@@ -93,6 +94,9 @@ class SeparableConv2D(Convolution):
         )  # fmt: skip
         self.multiplier = check_positive(self.operation, "multiplier", multiplier)
 
+    def _ends_in_relu(self) -> bool:
+        return type(self) is SeparableConv2D and self._activation is None
+
     def _channels(self, input_shape: Shape) -> tuple[int, int]:
         """Return the channels of the input, and those between the two parts."""
         C = image_shape(self.operation, input_shape, self.data_format)[0]
@@ -112,10 +116,10 @@ class SeparableConv2D(Convolution):
             specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
         return specs
 
-    def _convolve(self, x: Array, b: Array | None) -> tuple[Array, Any]:
+    def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         groups = self.depthwise_W.shape[0] // self.multiplier
         h, depthwise = conv2d_forward(x, self.depthwise_W.data, None, self.stride, self.padding, self.dilation, groups)
-        y, pointwise = conv2d_forward(h, self.pointwise_W.data, b)
+        y, pointwise = conv2d_forward(h, self.pointwise_W.data, b, activation=activation)
         return y, (depthwise, pointwise)
 
     def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:

@@ -7,9 +7,19 @@ from typing import Any
 
 from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.table import register
+from xpnet.kernels.table import find, register
 
-__all__ = ["batch_norm_backward", "batch_norm_forward", "channel_rows", "from_rows", "running_statistics"]
+__all__ = [
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "channel_rows",
+    "from_rows",
+    "is_far_from_zero",
+    "running_statistics",
+]
+
+
+FAR = 32.0  # standard deviations
 
 
 def channel_rows(xp: Any, x: Array) -> Array:
@@ -17,6 +27,11 @@ def channel_rows(xp: Any, x: Array) -> Array:
     inner = batch_innermost(xp, x)
     wide = xp.astype(inner, wide_dtype(xp, x.dtype), copy=False)
     return xp.reshape(wide, (wide.shape[0], math.prod(wide.shape[1:])))
+
+
+def is_far_from_zero(mean: Array, inv_std: Array) -> bool:
+    """Whether a * x + b would lose digits that (x - mean) * scale + beta keeps; waits for the arrays' device."""
+    return bool(array_namespace(mean).max(abs(mean) * inv_std) > FAR)
 
 
 def from_rows(xp: Any, rows: Array, like: Array) -> Array:
@@ -27,9 +42,15 @@ def from_rows(xp: Any, rows: Array, like: Array) -> Array:
 
 @register("agnostic", "batch_norm_forward")
 def batch_norm_forward(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None.
+    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
@@ -46,6 +67,8 @@ def batch_norm_forward(
     centred *= scale[:, None]
     if beta is not None:
         centred += xp.astype(beta, inv_std.dtype, copy=False)[:, None]
+    if rectified:
+        centred = xp.maximum(centred, 0.0)
     return from_rows(xp, centred, x), mean, var, inv_std
 
 
@@ -62,11 +85,14 @@ def running_statistics(
 
 @register("agnostic", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
 ) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
+
+    `y` is the output if it ended in relu, else None.
+    """
     xp = array_namespace(dy)
-    dy_rows = channel_rows(xp, dy)
+    dy_rows = channel_rows(xp, dy if y is None else find("relu_backward", xp)(dy, y))
     xhat = (channel_rows(xp, x) - mean[:, None]) * inv_std[:, None]
     dgamma = xp.sum(dy_rows * xhat, axis=1)
     dbeta = xp.sum(dy_rows, axis=1)

@@ -6,7 +6,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from xpnet.kernels.compiled._compile import Kernel
+from xpnet.kernels.compiled._compile import Kernel, inline
 from xpnet.kernels.compiled._vectors import Vectors, clear, each
 
 
@@ -78,8 +78,11 @@ def _max_pool_gradient(dx: Any, x: Any, dy: Any, y: Any, begin: int, end: int, s
 
 
 def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_std: Any, eps: Any, given: bool,
-                begin: int, end: int) -> None:  # fmt: skip
-    """Normalise rows `begin` to `end` of x (C, L) by their statistics, which are written unless they are `given`."""
+                rectified: bool, begin: int, end: int) -> None:  # fmt: skip
+    """Normalise rows `begin` to `end` of x (C, L) by their statistics, which are written unless they are `given`.
+
+    With `rectified`, relu comes after it.
+    """
     L, number = x.size // mean.size, x.dtype.type
     for c in range(begin, end):
         row, out = x[c * L : (c + 1) * L], y[c * L : (c + 1) * L]
@@ -99,29 +102,42 @@ def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_
                 var[c] = number(0)
         inv_std[c] = number(1) / math.sqrt(var[c] + eps)
         scale, shift = inv_std[c] * gamma[c], beta[c]
+        least = number(0) if rectified else number(-math.inf)
         for i in range(L):
-            out[i] = (row[i] - middle - rest) * scale + shift
+            made = (row[i] - middle - rest) * scale + shift
+            out[i] = least if made < least else made  # NaN stays
 
 
-def _batch_norm_gradient(dy: Any, x: Any, dx: Any, gamma: Any, mean: Any, inv_std: Any, dgamma: Any, dbeta: Any,
-                         train: bool, begin: int, end: int) -> None:  # fmt: skip
-    """Write rows of dx (C, L) and of the sums dgamma and dbeta; with `train` the statistics pass gradient too."""
+@inline
+def _passed(dy: Any, y: Any, rectified: bool) -> Any:
+    """Return what relu lets through of a gradient; a product, as elsewhere, for NaN."""
+    return dy * (type(dy)(1) if y > type(dy)(0) else type(dy)(0)) if rectified else dy
+
+
+def _batch_norm_gradient(dy: Any, x: Any, y: Any, dx: Any, gamma: Any, mean: Any, inv_std: Any, dgamma: Any,
+                         dbeta: Any, train: bool, rectified: bool, begin: int, end: int) -> None:  # fmt: skip
+    """Write rows of dx (C, L) and of the sums dgamma and dbeta; with `train` the statistics pass gradient too.
+
+    With `rectified`, dy passes where y > 0 only.
+    """
     L, number = x.size // mean.size, x.dtype.type
     for c in range(begin, end):
-        row, slope, out = x[c * L : (c + 1) * L], dy[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
+        row, top = x[c * L : (c + 1) * L], y[c * L : (c + 1) * L]
+        given, out = dy[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
         middle, scale = mean[c], inv_std[c] * gamma[c]
         total = product = number(0)
         for i in range(L):
-            total += slope[i]
-            product += slope[i] * (row[i] - middle)
+            slope = _passed(given[i], top[i], rectified)
+            total += slope
+            product += slope * (row[i] - middle)
         dbeta[c], dgamma[c] = total, product * inv_std[c]
         if train:
             common, tilt = total / number(L), dgamma[c] * inv_std[c] / number(L)
             for i in range(L):
-                out[i] = (slope[i] - common - (row[i] - middle) * tilt) * scale
+                out[i] = (_passed(given[i], top[i], rectified) - common - (row[i] - middle) * tilt) * scale
         else:
             for i in range(L):
-                out[i] = slope[i] * scale
+                out[i] = _passed(given[i], top[i], rectified) * scale
 
 
 def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, begin: int, end: int) -> None:
@@ -131,7 +147,7 @@ def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, begin: int, end: int) -> N
         slope, top, out = dy[c * L : (c + 1) * L], y[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
         total = number(0)
         for i in range(L):
-            passed = slope[i] * (number(1) if top[i] > number(0) else number(0))  # a product, as elsewhere, for NaN
+            passed = _passed(slope[i], top[i], True)
             out[i] = passed
             total += passed
         db[c] = total
@@ -152,7 +168,7 @@ _int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
 
 max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
-batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _int, _int))
-batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, _bool, _int, _int))
+batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))
+batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, T, _bool, _bool, _int, _int))
 relu_gradient = Kernel(_relu_gradient, lambda T: (T, T, T, T, _int, _int))
 adam = Kernel(_adam, lambda T: (T, T, T, T, T.dtype, T.dtype, T.dtype, T.dtype, T.dtype, _int, _int))

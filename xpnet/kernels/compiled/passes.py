@@ -71,37 +71,48 @@ def pool2d_backward(
 
 @register("compiled", "batch_norm_forward")
 def batch_norm_forward(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None.
+    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
     if not _takes("batch_norm", x):
-        return norm.batch_norm_forward(x, gamma, beta, mean, var, eps)
+        return norm.batch_norm_forward(x, gamma, beta, mean, var, eps, rectified)
     rows = channel_rows(np, x)
     C = rows.shape[0]
     given = mean is not None and var is not None
     mean, var = (np.array(mean), np.array(var)) if given else (np.empty(C, x.dtype), np.empty(C, x.dtype))
     inv_std, y = np.empty(C, x.dtype), np.empty(rows.shape, x.dtype)
     gamma, beta = _vector(gamma, 1.0, mean), _vector(beta, 0.0, mean)
-    arguments = (flat(rows), flat(y), gamma, beta, mean, var, inv_std, eps, given)
+    arguments = (flat(rows), flat(y), gamma, beta, mean, var, inv_std, eps, given, rectified)
     run_ranges(loader.kernel("_pass_loops", "batch_norm", x.dtype), arguments, C, 2 * x.size)
     return from_rows(np, y, x), mean, var, inv_std
 
 
 @register("compiled", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
 ) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
+
+    `y` is the output if it ended in relu, else None.
+    """
     if not _takes("batch_norm_gradient", x):
-        return norm.batch_norm_backward(dy, x, gamma, mean, inv_std, train)
+        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train)
     dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
+    top = rows if y is None else channel_rows(np, y)
     dx, dgamma, dbeta = np.empty(rows.shape, x.dtype), np.empty_like(mean), np.empty_like(mean)
     vectors = (_vector(gamma, 1.0, mean), flat(mean), flat(inv_std), dgamma, dbeta)
     kernel = loader.kernel("_pass_loops", "batch_norm_gradient", x.dtype)
-    run_ranges(kernel, (flat(dy_rows), flat(rows), flat(dx), *vectors, train), rows.shape[0], 2 * x.size)
+    arrays = (flat(dy_rows), flat(rows), flat(top), flat(dx))
+    run_ranges(kernel, (*arrays, *vectors, train, y is not None), rows.shape[0], 2 * x.size)
     return from_rows(np, dx, x), dgamma, dbeta
 
 

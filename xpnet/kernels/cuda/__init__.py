@@ -13,11 +13,11 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 
 # file -> headers that it needs beside common.cuh
 SOURCES = {
-    "activation": ("reduce",),
+    "activation": ("reduce", "relu"),
     "conv": (),
     "dropout": (),
     "loss": ("reduce",),
-    "norm": ("reduce",),
+    "norm": ("reduce", "relu"),
     "optim": (),
     "pool": (),
 }

@@ -1,7 +1,4 @@
-// Activations, their gradients, and biases, each in one pass. Needs reduce.cuh.
-
-// NaN stays NaN, as in NumPy.
-__device__ inline A rectified(A value) { return value > A(0) || value != value ? value : A(0); }
+// Activations, their gradients, and biases, each in one pass. Needs reduce.cuh and relu.cuh.
 
 // x and y may be the same array.
 extern "C" __global__ void relu(const T* x, T* y, long long size) {
@@ -9,12 +6,14 @@ extern "C" __global__ void relu(const T* x, T* y, long long size) {
     if (e < I(size)) y[e] = T(rectified(A(x[e])));
 }
 
-// A product with the mask, as in NumPy: an infinite or NaN gradient is seen even where nothing passes.
-__device__ inline A passed(A dy, A y) { return dy * (y > A(0) ? A(1) : A(0)); }
-
 extern "C" __global__ void relu_gradient(const T* dy, const T* y, T* dx, long long size) {
     const I e = thread_index();
     if (e < I(size)) dx[e] = T(passed(A(dy[e]), A(y[e])));
+}
+
+extern "C" __global__ void add_relu(const T* a, const T* b, T* y, long long size) {
+    const I e = thread_index();
+    if (e < I(size)) y[e] = T(rectified(A(a[e]) + A(b[e])));
 }
 
 // By the exponential that cannot overflow.

@@ -1,6 +1,7 @@
 // Batch normalisation of rows (C, L), one for each channel. A row is cut into `parts` of `part` elements; block
 // channel * parts + i has part i. The first kernel of a pair leaves two numbers for each part in `partial`, the blocks
-// of the second one add up those of their channel, each for itself and in the same order. Needs reduce.cuh.
+// of the second one add up those of their channel, each for itself and in the same order. Needs reduce.cuh and
+// relu.cuh.
 
 struct Part {
     I channel, start, stop;
@@ -34,18 +35,23 @@ extern "C" __global__ void batch_norm_statistics(const T* x, A* partial, long lo
 }
 
 __device__ inline void normalise(const T* x, T* y, const Part& mine, I length, A mean, A inv_std, const T* gamma,
-                                 const T* beta) {
+                                 const T* beta, bool rectify) {
     const A scale = gamma ? inv_std * A(gamma[mine.channel]) : inv_std;
     const A shift = beta ? A(beta[mine.channel]) : A(0);
     const I row = mine.channel * length;
-    for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x))
-        y[row + i] = T((A(x[row + i]) - mean) * scale + shift);
+    for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) {
+        const A value = (A(x[row + i]) - mean) * scale + shift;
+        y[row + i] = T(rectify ? rectified(value) : value);
+    }
 }
+
+// What reaches the normalisation of the gradient of its output: all of it, or with `y`, which ended in relu, a part.
+__device__ inline A reaching(const T* dy, const T* y, I e) { return y ? passed(A(dy[e]), A(y[e])) : A(dy[e]); }
 
 // By the batch's statistics: of the parts, whose own lengths are their weights.
 extern "C" __global__ void batch_norm_train(const T* x, T* y, const A* partial, const T* gamma, const T* beta, A* mean,
                                             A* var, A* inv_std, long long length, long long part, long long parts,
-                                            double eps) {
+                                            double eps, bool rectify) {
     const Part mine(length, part, parts);
     const A* of_channel = partial + 2 * mine.channel * I(parts);
     A sum = A(0), squares = A(0);
@@ -66,7 +72,7 @@ extern "C" __global__ void batch_norm_train(const T* x, T* y, const A* partial, 
         var[mine.channel] = variance;
         inv_std[mine.channel] = scale;
     }
-    normalise(x, y, mine, I(length), centre, scale, gamma, beta);
+    normalise(x, y, mine, I(length), centre, scale, gamma, beta, rectify);
 }
 
 // The running mean and variance after a batch, one channel a thread.
@@ -82,22 +88,22 @@ extern "C" __global__ void running_statistics(const A* mean, const A* var, const
 // By given statistics.
 extern "C" __global__ void batch_norm_infer(const T* x, T* y, const A* mean, const A* var, const T* gamma,
                                             const T* beta, A* inv_std, long long length, long long part,
-                                            long long parts, double eps) {
+                                            long long parts, double eps, bool rectify) {
     const Part mine(length, part, parts);
     const A scale = A(1) / sqrt(var[mine.channel] + A(eps));
     if (mine.is_first) inv_std[mine.channel] = scale;
-    normalise(x, y, mine, I(length), mean[mine.channel], scale, gamma, beta);
+    normalise(x, y, mine, I(length), mean[mine.channel], scale, gamma, beta, rectify);
 }
 
 // partial[channel, part] = sums of dy * xhat and of dy.
-extern "C" __global__ void batch_norm_sums(const T* dy, const T* x, const A* mean, const A* inv_std, A* partial,
-                                           long long length, long long part, long long parts) {
+extern "C" __global__ void batch_norm_sums(const T* dy, const T* x, const T* y, const A* mean, const A* inv_std,
+                                           A* partial, long long length, long long part, long long parts) {
     const Part mine(length, part, parts);
     const I row = mine.channel * I(length);
     const A centre = mean[mine.channel], scale = inv_std[mine.channel];
     A products = A(0), sum = A(0);
     for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) {
-        const A gradient = A(dy[row + i]);
+        const A gradient = reaching(dy, y, row + i);
         products += gradient * ((A(x[row + i]) - centre) * scale);
         sum += gradient;
     }
@@ -110,7 +116,7 @@ extern "C" __global__ void batch_norm_sums(const T* dy, const T* x, const A* mea
 }
 
 // dgamma and dbeta are the sums; with `train` the statistics depend on x and pass gradient too.
-extern "C" __global__ void batch_norm_gradient(const T* dy, const T* x, const T* gamma, const A* mean,
+extern "C" __global__ void batch_norm_gradient(const T* dy, const T* x, const T* y, const T* gamma, const A* mean,
                                                const A* inv_std, const A* partial, T* dx, T* dgamma, T* dbeta,
                                                long long length, long long part, long long parts, bool train) {
     const Part mine(length, part, parts);
@@ -132,6 +138,6 @@ extern "C" __global__ void batch_norm_gradient(const T* dy, const T* x, const T*
     const A by_xhat = train ? products / A(length) : A(0), constant = train ? sum / A(length) : A(0);
     for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) {
         const A xhat = (A(x[row + i]) - centre) * inverse;
-        dx[row + i] = T((A(dy[row + i]) - constant - xhat * by_xhat) * scale);
+        dx[row + i] = T((reaching(dy, y, row + i) - constant - xhat * by_xhat) * scale);
     }
 }

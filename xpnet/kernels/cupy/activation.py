@@ -10,6 +10,7 @@ from xpnet.kernels.table import register
 
 __all__ = [
     "add",
+    "add_relu",
     "relu_backward",
     "relu_forward",
     "sigmoid_backward",
@@ -68,3 +69,13 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 def add(a: Array, b: Array) -> Array:
     """Return a + b; of images batch-innermost, where CuPy itself would lay the sum out as (N, C, H, W)."""
     return unpacked(packed(a) + packed(b))
+
+
+@register("cupy", "add_relu")
+def add_relu(a: Array, b: Array) -> Array:
+    """Return relu(a + b)."""
+    first, second = packed(a), packed(b)
+    y = cupy.empty_like(first)
+    if y.size:
+        launch("activation", "add_relu", y, y.size, first, second, y, y.size)
+    return unpacked(y)

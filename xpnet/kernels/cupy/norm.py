@@ -53,9 +53,15 @@ def _given(a: Array | None, dtype: Any) -> Array | None:
 
 @register("cupy", "batch_norm_forward")
 def batch_norm_forward(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None.
+    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
@@ -66,10 +72,11 @@ def batch_norm_forward(
     if mean is None or var is None:
         mean, var, partial = rows.per_channel(), rows.per_channel(), rows.partial()
         rows.launch("batch_norm_statistics", inner, partial, *rows.cut)
-        rows.launch("batch_norm_train", inner, y, partial, *scale_shift, mean, var, inv_std, *rows.cut, float(eps))
+        rows.launch("batch_norm_train", inner, y, partial, *scale_shift, mean, var, inv_std, *rows.cut, float(eps),
+                    rectified)  # fmt: skip
     else:
         mean, var = _given(mean, rows.wide), _given(var, rows.wide)
-        rows.launch("batch_norm_infer", inner, y, mean, var, *scale_shift, inv_std, *rows.cut, float(eps))
+        rows.launch("batch_norm_infer", inner, y, mean, var, *scale_shift, inv_std, *rows.cut, float(eps), rectified)
     return batch_first(cupy, y), mean, var, inv_std
 
 
@@ -89,15 +96,18 @@ def running_statistics(
 
 @register("cupy", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
 ) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
-    gradient, inner = innermost(dy), innermost(x)
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
+
+    `y` is the output if it ended in relu, else None.
+    """
+    gradient, inner, top = innermost(dy), innermost(x), None if y is None else innermost(y)
     rows = _Rows(inner)
     dx, partial = cupy.empty_like(inner), rows.partial()
     dgamma, dbeta = rows.per_channel(dy.dtype), rows.per_channel(dy.dtype)
     centre, scale = _given(mean, rows.wide), _given(inv_std, rows.wide)
-    rows.launch("batch_norm_sums", gradient, inner, centre, scale, partial, *rows.cut)
+    rows.launch("batch_norm_sums", gradient, inner, top, centre, scale, partial, *rows.cut)
     made = (dx, dgamma, dbeta, *rows.cut, bool(train))
-    rows.launch("batch_norm_gradient", gradient, inner, _given(gamma, x.dtype), centre, scale, partial, *made)
+    rows.launch("batch_norm_gradient", gradient, inner, top, _given(gamma, x.dtype), centre, scale, partial, *made)
     return batch_first(cupy, dx), dgamma, dbeta

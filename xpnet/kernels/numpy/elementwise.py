@@ -10,17 +10,33 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
-__all__ = ["add", "relu_backward", "relu_bias_backward", "relu_forward"]
+__all__ = ["add", "add_relu", "relu_backward", "relu_bias_backward", "relu_forward"]
 
 
 @register("numpy", "add")
 def add(a: Array, b: Array) -> Array:
     """Return a + b of arrays of one shape."""
+    return _sum(a, b, False)
+
+
+@register("numpy", "add_relu")
+def add_relu(a: Array, b: Array) -> Array:
+    """Return relu(a + b) of arrays of one shape."""
+    return _sum(a, b, True)
+
+
+def _sum(a: np.ndarray, b: np.ndarray, rectified: bool) -> np.ndarray:
     if a.ndim != 4 or not a.size:
-        return a + b
+        return relu_forward(a + b, True) if rectified else a + b
     first, second = batch_innermost(np, a), batch_innermost(np, b)
     y = np.empty_like(first)
-    by_channels(lambda part: np.add(first[part], second[part], out=y[part]), first)
+
+    def add_up(part: slice) -> None:
+        block = np.add(first[part], second[part], out=y[part])
+        if rectified:
+            np.maximum(block, 0.0, out=block)  # while it is in cache
+
+    by_channels(add_up, first)
     return batch_first(np, y)
 
 

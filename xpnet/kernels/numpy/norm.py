@@ -15,14 +15,20 @@ __all__ = ["batch_norm_backward", "batch_norm_forward"]
 
 @register("numpy", "batch_norm_forward")
 def batch_norm_forward(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None.
+    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
     if x.dtype.char not in "fd":
-        return norm.batch_norm_forward(x, gamma, beta, mean, var, eps)
+        return norm.batch_norm_forward(x, gamma, beta, mean, var, eps, rectified)
     rows = channel_rows(np, x)
     C, L = rows.shape
     given = mean is not None and var is not None
@@ -48,6 +54,8 @@ def batch_norm_forward(
         block *= (inv_std[part] if gamma is None else inv_std[part] * gamma[part])[:, None]
         if beta is not None:
             block += beta[part, None]
+        if rectified:
+            np.maximum(block, 0.0, out=block)
 
     by_channels(normalise, rows, products=True)
     return from_rows(np, y, x), mean, var, inv_std
@@ -55,12 +63,16 @@ def batch_norm_forward(
 
 @register("numpy", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
 ) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
+
+    `y` is the output if it ended in relu, else None.
+    """
     if x.dtype.char not in "fd":
-        return norm.batch_norm_backward(dy, x, gamma, mean, inv_std, train)
+        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train)
     dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
+    top = None if y is None else channel_rows(np, y)
     C, L = rows.shape
     dgamma, dbeta, dx = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty_like(rows)
     scale = inv_std if gamma is None else inv_std * gamma
@@ -68,6 +80,8 @@ def batch_norm_backward(
 
     def add_up(part: slice) -> None:
         given, block = dy_rows[part], dx[part]
+        if top is not None:
+            given = given * (top[part] > 0.0)
         centred = rows[part] - mean[part, None]
         dbeta[part] = given @ ones
         dgamma[part] = np.einsum("ij,ij->i", given, centred)

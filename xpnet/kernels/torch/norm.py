@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from xpnet.backend import Array, wide_dtype
+from xpnet.kernels.agnostic.norm import is_far_from_zero
 from xpnet.kernels.table import register
+from xpnet.kernels.torch.activation import relu_backward
 from xpnet.kernels.torch.images import images
 
 __all__ = ["batch_norm_backward", "batch_norm_forward"]
-
-FAR = 32.0  # standard deviations
 
 _backward = torch.ops.aten.native_batch_norm_backward.default
 
@@ -22,9 +22,15 @@ def _wide(x: Array, a: Array | None) -> Array | None:
 
 @register("torch", "batch_norm_forward")
 def batch_norm_forward(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array | None, var: Array | None, eps: float
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None.
+    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
@@ -33,16 +39,16 @@ def batch_norm_forward(
     if mean is not None and var is not None:
         mean, var = mean.contiguous(), var.contiguous()
         y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
-        if _is_far_from_zero(mean, inv_std):
+        if not mean.is_cuda and is_far_from_zero(mean, inv_std):  # torch on the CPU computes a * x + b
             y = torch.native_batch_norm(
                 _centred(image, mean), gamma, beta, torch.zeros_like(mean), var, False, 0.0, eps
             )[0]
-        return y, mean, var, inv_std
+        return torch.relu_(y) if rectified else y, mean, var, inv_std
     y, mean, var, inv_std = _by_batch(image, gamma, beta, eps)
-    if _is_far_from_zero(mean, inv_std):
+    if not mean.is_cuda and is_far_from_zero(mean, inv_std):  # torch on the CPU computes a * x + b
         y, rest, var, inv_std = _by_batch(_centred(image, mean), gamma, beta, eps)
         mean = mean + rest
-    return y, mean, var, inv_std
+    return torch.relu_(y) if rectified else y, mean, var, inv_std
 
 
 def _by_batch(x: Array, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array, Array]:
@@ -52,20 +58,20 @@ def _by_batch(x: Array, gamma: Array | None, beta: Array | None, eps: float) -> 
     return y, mean, running[1] * ((count - 1) / count), inv_std  # torch's running variance is the unbiased one
 
 
-def _is_far_from_zero(mean: Array, inv_std: Array) -> bool:
-    """Whether a * x + b, as torch has it on the CPU, would lose digits that (x - mean) * scale + beta keeps."""
-    return not mean.is_cuda and bool(torch.max(torch.abs(mean * inv_std)) > FAR)
-
-
 def _centred(x: Array, mean: Array) -> Array:
     return x - mean.to(x.dtype).view(-1, *(1,) * (x.ndim - 2))
 
 
 @register("torch", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
 ) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too."""
+    """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
+
+    `y` is the output if it ended in relu, else None.
+    """
+    if y is not None:
+        dy = relu_backward(dy, y)
     if x.ndim == 4:
         dy, x = images(dy), images(x)
     weight = torch.ones_like(mean) if gamma is None else _wide(x, gamma)

@@ -1,0 +1,95 @@
+"""Neighbours of a chain that are run as one: the same results in fewer passes over memory.
+
+- A layer and the relu after it, in training and inference: where the layer can end in relu itself, it does, and its
+  backward does that of relu.
+- In inference on the CPU, a convolution and the batch normalisation after it: with the running statistics this is a
+  factor and a number for each filter, which go into the weights and the bias. Not where that would lose digits, since
+  the means are far from 0; on a GPU the question would wait for it.
+
+Observers and the setting ``nan_guard`` look at what each layer returns; while they do, each runs alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xpnet import config
+from xpnet.backend import Array, array_namespace, is_on_host
+from xpnet.functional import conv2d_forward
+from xpnet.kernels.agnostic.norm import is_far_from_zero
+from xpnet.layers.activation import Activation, DoneBefore, ReLU
+from xpnet.layers.base import Layer
+from xpnet.layers.conv import Conv2D
+from xpnet.layers.data_format import from_nchw, to_nchw
+from xpnet.layers.norm import BatchNorm
+from xpnet.layers.observe import current_observer
+
+__all__ = ["MOST", "fused"]
+
+MOST = 3  # layers that are run as one
+
+
+def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], Array]]:
+    """Return how many of `layers`, `MOST` or fewer, are run as one, and the function that does it."""
+    first, *rest = layers
+    if rest and not config.get("nan_guard") and current_observer() is None:
+        if not train and isinstance(first, Conv2D) and isinstance(rest[0], BatchNorm) and _is_one(first, rest[0]):
+            rectified = len(rest) > 1 and _is_relu(rest[1])
+            return 2 + rectified, functools.partial(_convolve_normalised, first, rest[0], rectified)
+        if first._ends_in_relu() and _is_relu(rest[0]):
+            return 2, functools.partial(_forward_relu, first, rest[0], train)
+    return 1, functools.partial(first.forward, train=train)
+
+
+def _is_relu(layer: Layer) -> bool:
+    return type(layer) in (Activation, ReLU) and layer.name == "relu"  # type: ignore[attr-defined]
+
+
+def _forward_relu(layer: Layer, relu: Layer, train: bool, x: Array) -> Array:
+    """Run a layer that ends in the relu after it; that has nothing left to do, in backward too."""
+    y = layer._forward_by(layer._forward_relu, x, train)
+    if train:
+        relu._pending.append(DoneBefore())
+    return y
+
+
+def _is_one(conv: Conv2D, norm: BatchNorm) -> bool:
+    """Whether a batch normalisation can go into the weights of the convolution before it."""
+    if type(conv) is not Conv2D or type(norm) is not BatchNorm or not (conv.built and norm.built):
+        return False
+    if conv.activation is not None or conv.data_format != norm.data_format:
+        return False
+    mean, var = norm.running_mean, norm.running_var
+    if mean.dtype != conv.W.data.dtype:  # 16 bits: the statistics have 32
+        return False
+    return is_on_host(mean) and not is_far_from_zero(mean, (var + norm.eps) ** -0.5)
+
+
+def _convolve_normalised(conv: Conv2D, norm: BatchNorm, rectified: bool, x: Array) -> Array:
+    """Return norm(conv(x)) for inference, and the relu of it, by one convolution."""
+
+    def forward(x: Array, train: bool) -> tuple[Array, Any]:
+        W, b = _normalised_weights(conv, norm)
+        window = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        activation = "relu" if rectified else None
+        image = to_nchw(x, conv.data_format)
+        y, ctx = conv2d_forward(image, W, b, *window, algorithm=conv.algorithm, activation=activation)
+        return from_nchw(y, conv.data_format), ctx
+
+    return conv._forward_by(forward, x, False)
+
+
+def _normalised_weights(conv: Conv2D, norm: BatchNorm) -> tuple[Array, Array]:
+    """Return weights and bias of the convolution that does both: gamma (W x + b - mean) / sqrt(var + eps) + beta."""
+    xp = array_namespace(conv.W.data)
+    scale = (norm.running_var + norm.eps) ** -0.5
+    if norm.affine:
+        scale = scale * norm.gamma.data
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        shift = shift + norm.beta.data
+    if conv.bias:
+        shift = shift + conv.b.data * scale
+    return conv.W.data * xp.reshape(scale, (-1, 1, 1, 1)), shift
