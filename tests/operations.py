@@ -168,6 +168,8 @@ CASES = [
     Case("dropout", "images", {"x": (2, 3, 3, 3)}, ("x",), {"stream": 2, "step": 5}, keeps_arrays=False),
     Case("dropout", "inference", {"x": (3, 7)}, ("x",), {"train": False}, keeps_arrays=False),
     _pool("max", kernel_size=2),
+    _pool("max, inference", kernel_size=2, train=False),
+    _pool("max overlapping, inference", kernel_size=3, stride=2, train=False),
     _pool("max overlapping, padded", kernel_size=(3, 2), stride=(2, 1), padding=1),
     _pool("max dilated", kernel_size=2, stride=1, dilation=(3, 2)),
     _pool("average", kernel_size=2, mode="average"),

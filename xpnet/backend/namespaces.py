@@ -27,6 +27,7 @@ Array = Any  # the standard defines no common base class
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
+_TELLING: set[type] = set()  # array types whose own `device` it is, without microseconds of looking
 _NAMESPACES: dict[type, Any] = {}  # array type -> namespace: a dict look-up where compat takes a microsecond
 
 
@@ -93,7 +94,13 @@ def _library(x: Any) -> str:
 
 def device_of(x: Array) -> Any:
     """Return the device that holds the array (``"cpu"`` for NumPy), to pass as ``device=``."""
-    return "cpu" if isinstance(x, np.ndarray) else array_api_compat.device(x)
+    if isinstance(x, np.ndarray):
+        return "cpu"
+    if type(x) not in _TELLING:
+        if not (array_api_compat.is_torch_array(x) or array_api_compat.is_cupy_array(x)):
+            return array_api_compat.device(x)
+        _TELLING.add(type(x))
+    return x.device
 
 
 def is_on_host(x: Array) -> bool:

@@ -41,6 +41,7 @@ def pool2d_forward(
     count_include_pad: bool = True,
     ceil_mode: bool = False,
     p: float = 2,
+    train: bool = True,
 ) -> tuple[Array, Pool2DCtx]:
     r"""Reduce each window of each channel to its maximum, its average or its p-norm.
 
@@ -64,6 +65,8 @@ def pool2d_forward(
         padding before it. No average counts what lies beyond the padding.
     p : float, default 2
         Exponent of "lp", at least 1; 1 is a sum of sizes, and the larger, the more like a maximum of sizes.
+    train : bool, default True
+        False leaves out what only backward needs; that then finds the maxima anew.
 
     Returns
     -------
@@ -101,7 +104,8 @@ def pool2d_forward(
     else:
         if mode == "max" or not count_include_pad:
             _check_windows(window)
-        y, places = find("pool2d_forward", xp)(x, window, mode, count_include_pad)
+        forward = find("pool2d_forward" if train else "pool2d_inference", xp)
+        y, places = forward(x, window, mode, count_include_pad)
     return y, Pool2DCtx(None if mode == "average" else x, y, places, window, mode, count_include_pad, p)
 
 

@@ -28,6 +28,9 @@ Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 PADDING_FORMS = "an int, (ph, pw), ((top, bottom), (left, right)), 'valid', 'same' or 'full'"
 
 
+HALVING = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # kernel, stride, padding, dilation
+
+
 class Window(NamedTuple):
     """Where a kernel of size ``kernel`` lands on an image of size ``input``.
 
@@ -102,6 +105,11 @@ class Window(NamedTuple):
                 counts[o] += 1
         return counts
 
+    @property
+    def is_halving(self) -> bool:
+        """Whether windows are 2x2 pixels side by side, all of them inside the image."""
+        return self[2:] == HALVING and not self.overhangs
+
 
 class Tap(NamedTuple):
     """One element of the kernel: which outputs of a block it serves, and the inputs it reads for them."""
@@ -116,6 +124,8 @@ class Tap(NamedTuple):
 
 def pair(operation: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Turn an int or a pair of ints into a pair, refusing anything else."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= minimum:
+        return value  # what layers give: the general case takes microseconds, some of them in every forward
     values = (value, value) if _is_int(value) else value
     if not (isinstance(values, Sequence) and len(values) == 2 and all(_is_int(v) for v in values)):
         raise ArgumentError(operation, f"{name} must be an int or a pair of ints, got {value!r}")
@@ -136,6 +146,8 @@ def resolve_padding(
     ``"valid"`` is none; ``"same"`` gives ``ceil(size / stride)`` outputs, an odd row going to the
     bottom and an odd column to the right; ``"full"`` lets every window that touches the image count.
     """
+    if type(padding) is int and padding >= 0:
+        return (padding, padding), (padding, padding)
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if isinstance(padding, str):
         if padding == "valid":

@@ -85,6 +85,7 @@ class Pool2D(Layer):
             count_include_pad=self.count_include_pad,
             ceil_mode=self.ceil_mode,
             p=self.p,
+            train=train,
         )
         return from_nchw(y, self.data_format), ctx
 

@@ -11,9 +11,16 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, device_of
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.table import register
+from xpnet.kernels.table import find, register
 
-__all__ = ["average_weights", "lp_pool2d_backward", "lp_pool2d_forward", "pool2d_backward", "pool2d_forward"]
+__all__ = [
+    "average_weights",
+    "lp_pool2d_backward",
+    "lp_pool2d_forward",
+    "pool2d_backward",
+    "pool2d_forward",
+    "pool2d_inference",
+]
 
 
 @register("agnostic", "pool2d_forward")
@@ -42,6 +49,12 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     if mode == "average":
         y *= average_weights(xp, window, count_include_pad, x)
     return batch_first(xp, y), None
+
+
+@register("agnostic", "pool2d_inference")
+def pool2d_inference(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """As `pool2d_forward`, but without a note of where the maxima are; backward can do without."""
+    return find("pool2d_forward", array_namespace(x))(x, window, mode, count_include_pad)[0], None
 
 
 @register("agnostic", "pool2d_backward")

@@ -24,9 +24,6 @@ __all__ = [
     "relu_bias_backward",
 ]
 
-SQUARE = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # kernel, stride, padding, dilation
-
-
 OPERATIONS = 10  # for each element, about
 
 
@@ -35,15 +32,10 @@ def _takes(kernel: str, x: np.ndarray) -> bool:
     return OPERATIONS * x.size >= loader.SMALL and loader.usable("_pass_loops", kernel, x.dtype)
 
 
-def _is_square(window: Window, mode: str) -> bool:
-    """Whether windows are 2x2 pixels side by side, all of them inside, and their maximum is asked for."""
-    return mode == "max" and window[2:] == SQUARE and not window.overhangs
-
-
 @register("compiled", "pool2d_forward")
 def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
-    if not _is_square(window, mode) or not _takes("max_pool", x):
+    if mode != "max" or not window.is_halving or not _takes("max_pool", x):
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     inner = batch_innermost(np, x)
     C, N = inner.shape[0], inner.shape[3]
@@ -58,7 +50,7 @@ def pool2d_backward(
     dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
 ) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
-    if x is None or not _is_square(window, mode) or not _takes("max_pool_gradient", x):
+    if x is None or mode != "max" or not window.is_halving or not _takes("max_pool_gradient", x):
         return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
     gradient, image, top = (batch_innermost(np, a) for a in (dy, x, y))
     C, N = image.shape[0], image.shape[3]

@@ -13,7 +13,15 @@ from xpnet.kernels.geometry import Window
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.images import images
 
-__all__ = ["bin_pool2d_backward", "bin_pool2d_forward", "pool2d_backward", "pool2d_forward"]
+__all__ = [
+    "bin_pool2d_backward",
+    "bin_pool2d_forward",
+    "pool2d_backward",
+    "pool2d_forward",
+    "pool2d_inference",
+]
+
+CHANNELS = 64  # from which torch's maximum pooling is as fast as slices
 
 _max_forward = torch.ops.aten.max_pool2d_with_indices.default
 _max_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
@@ -41,6 +49,24 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     return y, None
 
 
+@register("torch", "pool2d_inference")
+def pool2d_inference(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """As `pool2d_forward`, without a note of where the maxima are: of 2x2 pixels by comparing slices.
+
+    With few channels torch's own leaves most of its vectors empty: 6 channels, 24x24, batch 64 took 0.87 ms and
+    slices 0.22, 64 channels the same; in NCHW order 1.56 and 0.24.
+    """
+    image = images(x)
+    if x.is_cuda or mode != "max" or not window.is_halving or (x.shape[1] >= CHANNELS and not image.is_contiguous()):
+        return pool2d_forward(x, window, mode, count_include_pad)[0], None
+    OH, OW = window.output
+    upper, lower = (
+        torch.maximum(row[..., 0 : 2 * OW : 2], row[..., 1 : 2 * OW : 2])
+        for row in (image[:, :, i : 2 * OH : 2] for i in (0, 1))
+    )
+    return torch.maximum(upper, lower, out=upper), None
+
+
 @register("torch", "pool2d_backward")
 def pool2d_backward(
     dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
@@ -49,6 +75,8 @@ def pool2d_backward(
     # on a GPU, torch's would add where windows overlap in an order that changes from run to run
     if not _is_known(window, mode) or (dy.is_cuda and not window.is_apart):
         return pool.pool2d_backward(dy, x, y, None, window, mode, count_include_pad)
+    if mode == "max" and places is None:
+        places = pool2d_forward(x, window, mode, count_include_pad)[1]
     dy = images(dy)
     if x is None:
         like = torch.empty_like(dy[:, :, :1, :1]).expand(*dy.shape[:2], *window.input)
