@@ -113,7 +113,7 @@ def test_names_are_checked_before_anything_is_measured():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(ChildProcessError, match=r"ended with status 1: (?s:.*)unknown backend 'nympy'"):
+    with pytest.raises(ChildProcessError, match=r"ended with status 1: unknown backend 'nympy'"):
         benchmark(["lenet-64"], backend="nympy")
 
 
@@ -166,6 +166,7 @@ def test_memory_is_that_of_the_steps():
 @pytest.mark.parametrize(
     "arguments, message",
     [(["--threads", "0"], "must be at least 1"), (["--json", "no/out.json"], "there is no folder no"),
+     (["--json", "."], "--json: . is a folder"),
      (["--workloads", "lenet"], "invalid choice: 'lenet'"), (["--train", "--inference"], "not allowed with")],
 )  # fmt: skip
 def test_bad_arguments_are_refused(arguments, message, tmp_path):

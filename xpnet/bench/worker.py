@@ -22,6 +22,7 @@ from xpnet.bench.scaling import CURVES, compare
 from xpnet.bench.subjects import RIVALS, has_torch, operation_subjects, step_subject
 from xpnet.bench.timing import alternate, ratio, summarize
 from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS, Workload
+from xpnet.errors import BackendUnavailableError
 
 __all__ = ["main"]
 
@@ -132,7 +133,10 @@ def main(argv: list[str] | None = None) -> int:
     """Measure what the settings say (a JSON object as the one argument) and print a JSON object."""
     settings = json.loads((argv or sys.argv[1:])[0])
     _set_threads(settings["threads"])
-    backend.use(settings["backend"], dtype="float32")
+    try:
+        backend.use(settings["backend"], dtype="float32")
+    except BackendUnavailableError as error:
+        sys.exit(str(error))  # without a traceback
     result = TASKS[settings["task"]](settings)
     print(json.dumps(result))
     return 0

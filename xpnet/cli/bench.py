@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json and not args.json.parent.is_dir():
         raise ValueError(f"--json: there is no folder {args.json.parent}")
+    if args.json and args.json.is_dir():
+        raise ValueError(f"--json: {args.json} is a folder")
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)
     scaling = [] if args.scaling is None else args.scaling or list(CURVES)
     result = benchmark(
