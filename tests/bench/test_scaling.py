@@ -69,6 +69,8 @@ def test_the_table():
     shown = tables(result).splitlines()
     assert shown[-3] == "| µs per image, batch | 16 | quartiles, up to |"
     assert shown[-1] == "| lenet | 2 (1.25) | 50 % |"
+    result["scaling"]["lenet"]["points"][0] |= {"median": 32e-3, "lower_quartile": 0.0, "upper_quartile": 32e-3}
+    assert tables(result).splitlines()[-1] == "| lenet | 2000 (1.25) | 100 % |"
 
 
 def test_names_are_checked_before_anything_is_measured():

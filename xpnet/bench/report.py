@@ -51,6 +51,10 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}"
 
 
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
 def _width(times: Mapping[str, Any]) -> float:
     return (times["upper_quartile"] - times["lower_quartile"]) / times["median"]
 
@@ -93,7 +97,7 @@ def _scaling(over: str, curves: Mapping[str, Any]) -> str:
     points = next(iter(curves.values()))
     rows = []
     for name, found in curves.items():
-        cells = [f"{1e6 * one['median'] / one['work']:.3g} ({one['relative']:.2f})" for one in found]
+        cells = [f"{_number(1e6 * one['median'] / one['work'])} ({one['relative']:.2f})" for one in found]
         rows.append([name, *cells, f"{100 * max(_width(one) for one in found):.0f} %"])
     return _table([UNITS[over], *(str(one["point"]) for one in points), "quartiles, up to"], rows)
 
