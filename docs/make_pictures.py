@@ -120,13 +120,11 @@ def paths(folder: str) -> Any:
 
 def speed(folder: str) -> Any:
     """Draw PyTorch's time over xpnet's, from the results that the page on performance shows."""
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^## (.+)\n(?:(?!## ).*\n)*?<!-- results: (\S+) -->", page, re.M)
+    shown = _shown("workloads")
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     for i, mode in enumerate(("train", "inference")):
         ax = figure.add_subplot(1, 2, i + 1)
-        for j, (title, path) in enumerate(shown):
-            found = json.loads((ROOT / path).read_text(encoding="utf-8"))["workloads"]
+        for j, (title, found) in enumerate(shown):
             ratios = [_against_torch(found[name][mode]["times"]) for name in found]
             ax.bar(np.arange(len(ratios)) + 0.2 * (j - 1.5), ratios, 0.2, label=title)
         ax.axhline(1.0, color="black", linewidth=0.8)
@@ -135,6 +133,44 @@ def speed(folder: str) -> Any:
         ax.set_title({"train": "training step", "inference": "inference"}[mode])
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def scaling(folder: str) -> Any:
+    """Draw how time grows beside images, pixels and channels squared, from the results on the same page."""
+    ((_, curves),) = _shown("scaling")
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    titles = {"images": "images", "pixels": "pixels: side", "channels": "channels"}
+    axes = dict(zip(titles, figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1)), strict=True))
+    lines = {}
+    for name, curve in curves.items():
+        work = name.partition(" over ")[0]
+        (lines[work],) = axes[curve["over"]].plot(
+            [one["point"] for one in curve["points"]],
+            [one["relative"] for one in curve["points"]],
+            marker="o",
+            markersize=3,
+            color=lines[work].get_color() if work in lines else f"C{len(lines)}",
+            label=work,
+        )
+    for over, ax in axes.items():
+        ax.axhspan(0.8, 1.2, color="black", alpha=0.08, linewidth=0)
+        ax.set_xscale("log", base=2)
+        points = [one["point"] for curve in curves.values() if curve["over"] == over for one in curve["points"]]
+        ax.set_xticks(sorted(set(points)), [str(point) for point in sorted(set(points))])
+        ax.set_xlabel(titles[over])
+        ax.set_title({"images": "time per image", "pixels": "per pixel", "channels": "per channel²"}[over])
+    axes["images"].set_ylim(bottom=0.0)
+    axes["images"].set_ylabel("to the middle of the curve")
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _shown(part: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the sections of the page on performance that show such a part of a result, with it."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^## (.+)\n(?:(?!## ).*\n)*?<!-- results: (\S+) -->", page, re.M)
+    found = [(title, json.loads((ROOT / path).read_text(encoding="utf-8")).get(part)) for title, path in shown]
+    return [(title, result) for title, result in found if result]
 
 
 def _against_torch(times: dict[str, Any]) -> float:
@@ -147,6 +183,7 @@ DRAWN: dict[str, tuple[Callable[[str], Any], int]] = {
     "augmentation": (gallery, 560),
     "grad-cam": (grad_cam, 640),
     "optimizer-paths": (paths, 900),
+    "scaling": (scaling, 900),
     "speed": (speed, 900),
 }
 

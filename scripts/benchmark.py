@@ -2,7 +2,12 @@
 """Measure training steps, inference and single operations beside PyTorch and a textbook im2col network.
 
 Every workload runs in a process of its own, in which all rivals take turns; PyTorch's columns are there where it is
-installed. Example: python scripts/benchmark.py --workloads lenet-64 resnet20 --threads 2 --json result.json
+installed. How time grows, and the peak memory of a large network, are measured on demand.
+
+Examples:
+  python scripts/benchmark.py --workloads lenet-64 resnet20 --threads 2 --json result.json
+  python scripts/benchmark.py --workloads --scaling
+  python scripts/benchmark.py --workloads --memory-of vgg16
 """
 
 import argparse

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables, worker
 from xpnet.bench.run import measure_apart
 from xpnet.bench.subjects import make_batch, step_subject
@@ -113,7 +113,7 @@ def test_names_are_checked_before_anything_is_measured():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(ChildProcessError, match=r"ended with status 1: (?s:.*)unknown backend 'nympy'"):
+    with pytest.raises(ChildProcessError, match=r"ended with status 1: unknown backend 'nympy'"):
         benchmark(["lenet-64"], backend="nympy")
 
 
@@ -166,6 +166,7 @@ def test_memory_is_that_of_the_steps():
 @pytest.mark.parametrize(
     "arguments, message",
     [(["--threads", "0"], "must be at least 1"), (["--json", "no/out.json"], "there is no folder no"),
+     (["--json", "."], "--json: . is a folder"),
      (["--workloads", "lenet"], "invalid choice: 'lenet'"), (["--train", "--inference"], "not allowed with")],
 )  # fmt: skip
 def test_bad_arguments_are_refused(arguments, message, tmp_path):
@@ -201,3 +202,26 @@ def test_another_batch_is_that_many_times_the_work():
     settings = {"name": "lenet-64", "mode": "inference", "rounds": 1, "seconds": 0.001}
     two, six = (worker._workload(settings | {"batch": batch})["flop"] for batch in (2, 6))
     assert six == 3 * two
+
+
+def test_torch_has_tf32_where_xpnet_has_it():
+    torch = pytest.importorskip("torch")
+
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it by default
+    for on in (False, True, False):
+        with config.using(allow_tf32=on):
+            step_subject("torch NCHW", WORKLOADS["lenet-64"]._replace(batch=2), "train")
+            assert flags() == (on, on)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of memory is read from /proc")
+def test_a_process_that_measures_has_the_settings_of_this_one():
+    with config.using(allow_tf32=True, compiled="off"):
+        result = benchmark([], memory_of=["lenet-64"], batch=2)
+    assert result["about"]["allow_tf32"] is True
+    assert "numba" not in result["about"]["versions"]
+    assert list(result["memory"]) == ["lenet-64"]
+    assert not result["workloads"]

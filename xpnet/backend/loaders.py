@@ -85,7 +85,7 @@ def _load_torch(device: str | None) -> tuple[ModuleType, Any]:
             "write torch, torch:cuda, torch:cuda:1 or torch:mps for a device that is there"
         ) from error
     if chosen.type == "cuda":
-        _set_tf32_of_torch(torch, config.get("allow_tf32"))
+        set_tf32_of_torch(torch, config.get("allow_tf32"))
         limit_memory("torch", chosen)
     if config.get("deterministic"):
         _set_deterministic(True)
@@ -107,7 +107,7 @@ def _set_deterministic(on: bool) -> None:
 config.listen("deterministic", _set_deterministic)
 
 
-def _set_tf32_of_torch(torch: Any, on: bool) -> None:
+def set_tf32_of_torch(torch: Any, on: bool) -> None:
     """Tell torch, whose convolutions on a GPU use TF32 unless they are told not to."""
     torch.backends.cuda.matmul.allow_tf32 = on
     torch.backends.cudnn.allow_tf32 = on
@@ -122,7 +122,7 @@ def _set_tf32_of_cupy(cupy: Any, on: bool) -> None:
 def _set_tf32(on: bool) -> None:
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None:
-        _set_tf32_of_torch(torch, on)
+        set_tf32_of_torch(torch, on)
     if cupy is not None:
         _set_tf32_of_cupy(cupy, on)
 

@@ -1,4 +1,4 @@
-"""Benchmarks: training steps, inference and single operations beside PyTorch and a textbook network.
+"""Benchmarks: training steps, inference and single operations beside PyTorch and a textbook network; how time grows.
 
 `benchmark` measures each workload in a process of its own, in which all rivals take turns; `tables` shows
 what it returns.
@@ -6,7 +6,21 @@ what it returns.
 
 from xpnet.bench.report import tables
 from xpnet.bench.run import benchmark
+from xpnet.bench.scaling import CURVES, Curve
 from xpnet.bench.timing import Times, alternate, ratio
-from xpnet.bench.workloads import OPERATIONS, WORKLOADS, Operation, Workload
+from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS, Operation, Workload
 
-__all__ = ["OPERATIONS", "WORKLOADS", "Operation", "Times", "Workload", "alternate", "benchmark", "ratio", "tables"]
+__all__ = [
+    "CURVES",
+    "LARGE",
+    "OPERATIONS",
+    "WORKLOADS",
+    "Curve",
+    "Operation",
+    "Times",
+    "Workload",
+    "alternate",
+    "benchmark",
+    "ratio",
+    "tables",
+]

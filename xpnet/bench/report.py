@@ -8,6 +8,7 @@ from typing import Any
 __all__ = ["tables"]
 
 TORCH = ("torch NCHW", "torch channels_last")
+UNITS = {"images": "µs per image, batch", "channels": "µs per channel², channels", "pixels": "µs per pixel, side"}
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -33,6 +34,11 @@ def tables(result: Mapping[str, Any]) -> str:
         parts.append(_memory(result["memory"]))
     if result["operations"]:
         parts.append(_operations(result["operations"], peaks))
+    scaling = result.get("scaling", {})  # which older results do not have
+    for over in UNITS:
+        curves = {name: one["points"] for name, one in scaling.items() if one["over"] == over}
+        if curves:
+            parts.append(_scaling(over, curves))
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,8 +51,16 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}"
 
 
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _width(times: Mapping[str, Any]) -> float:
+    return (times["upper_quartile"] - times["lower_quartile"]) / times["median"]
+
+
 def _spread(times: Mapping[str, Any]) -> str:
-    return f"{100 * (times['upper_quartile'] - times['lower_quartile']) / times['median']:.0f} %"
+    return f"{100 * _width(times):.0f} %"
 
 
 def _steps(mode: str, found: Mapping[str, Any], peaks: Mapping[str, float]) -> str:
@@ -77,6 +91,15 @@ def _operations(operations: Mapping[str, Any], peaks: Mapping[str, float]) -> st
                          f"{100 * speed / peaks[peak]:.0f} %", _ms(one["times"][best]["median"]) if best else "",
                          f"{one['times'][best]['ratio']:.2f}" if best else ""])  # fmt: skip
     return _table(header, rows)
+
+
+def _scaling(over: str, curves: Mapping[str, Any]) -> str:
+    points = next(iter(curves.values()))
+    rows = []
+    for name, found in curves.items():
+        cells = [f"{_number(1e6 * one['median'] / one['work'])} ({one['relative']:.2f})" for one in found]
+        rows.append([name, *cells, f"{100 * max(_width(one) for one in found):.0f} %"])
+    return _table([UNITS[over], *(str(one["point"]) for one in points), "quartiles, up to"], rows)
 
 
 def _memory(memory: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from xpnet.optim import Adam
 from xpnet.random import generator
 from xpnet.training import train_step
 
-__all__ = ["FORMATS", "RIVALS", "make_batch", "operation_subjects", "step_subject"]
+__all__ = ["FORMATS", "RIVALS", "layer_subject", "make_batch", "operation_subjects", "step_subject"]
 
 FORMATS = {"torch NCHW": False, "torch channels_last": True}
 RIVALS = (*FORMATS, "textbook")
@@ -99,6 +99,14 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
         return None
     rival = _torch_rival(model, np.ascontiguousarray(x), t, FORMATS[name])
     return rival.train_step if mode == "train" else rival.predict
+
+
+def layer_subject(operation: Operation) -> Callable[[], object]:
+    """Return one forward and backward of a layer of xpnet's as a function."""
+    layer = operation.layer()
+    layer.build(operation.input_shape, rng=0)
+    given = _as_loaded(make_batch(operation.input_shape, operation.batch)[0])
+    return lambda: layer.backward(layer.forward(given))  # y, lying as a gradient would, serves as one
 
 
 def operation_subjects(operation: Operation) -> dict[str, dict[str, Callable[[], object]]]:

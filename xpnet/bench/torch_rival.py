@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from xpnet import backend, layers
+from xpnet import backend, config, layers
+from xpnet.backend.loaders import set_tf32_of_torch
 
 __all__ = ["TorchRival", "translate"]
 
@@ -101,7 +102,7 @@ def _with_weights(layer: layers.Conv2D | layers.Dense) -> nn.Module:
 
 
 class TorchRival:
-    """A PyTorch model in eager mode with Adam, and its batch in one memory format.
+    """A PyTorch model in eager mode with Adam, and its batch in one memory format; TF32 as xpnet's setting has it.
 
     Parameters
     ----------
@@ -116,6 +117,7 @@ class TorchRival:
     def __init__(
         self, model: layers.Layer, x: np.ndarray, t: np.ndarray, channels_last: bool, device: str = "cpu"
     ) -> None:
+        set_tf32_of_torch(torch, config.get("allow_tf32"))
         memory = torch.channels_last if channels_last else torch.contiguous_format
         self.module = translate(model).to(device, torch.from_numpy(x).dtype, memory_format=memory)
         if isinstance(self.module, nn.ReLU):

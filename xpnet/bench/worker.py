@@ -18,9 +18,11 @@ import numpy as np
 
 from xpnet import backend
 from xpnet.bench.machine import peaks
+from xpnet.bench.scaling import CURVES, compare
 from xpnet.bench.subjects import RIVALS, has_torch, operation_subjects, step_subject
 from xpnet.bench.timing import alternate, ratio, summarize
-from xpnet.bench.workloads import OPERATIONS, WORKLOADS
+from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS, Workload
+from xpnet.errors import BackendUnavailableError
 
 __all__ = ["main"]
 
@@ -38,8 +40,12 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+def _visits(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, list[list[float]]]:
+    return alternate(subjects, rounds=settings["rounds"], seconds=settings["seconds"], wait=_wait)
+
+
 def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    visits = alternate(subjects, rounds=settings["rounds"], seconds=settings["seconds"], wait=_wait)
+    visits = _visits(subjects, settings)
     result = {}
     for name, times in visits.items():
         result[name] = {**summarize(times)._asdict()}
@@ -48,10 +54,13 @@ def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
     return result
 
 
+def _wanted(settings: dict[str, Any]) -> Workload:
+    workload = (WORKLOADS | LARGE)[settings["name"]]
+    return workload._replace(batch=settings["batch"]) if settings["batch"] else workload
+
+
 def _workload(settings: dict[str, Any]) -> dict[str, Any]:
-    workload = WORKLOADS[settings["name"]]
-    if settings["batch"]:
-        workload = workload._replace(batch=settings["batch"])
+    workload = _wanted(settings)
     made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS)}
     rows = workload.model().summary(workload.input_shape).rows
     work = [r.multiply_adds for r in rows if r.multiply_adds]
@@ -75,11 +84,18 @@ def _operation(settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _scaling(settings: dict[str, Any]) -> dict[str, Any]:
+    curve = CURVES[settings["name"]]
+    visits = _visits({str(point): curve.subject(point) for point in curve.points}, settings)
+    return {"over": curve.over, "points": compare(curve, list(visits.values()))}
+
+
 def _memory(settings: dict[str, Any]) -> dict[str, Any] | None:
     """Return bytes: resident after the imports, and how far three training steps took the high-water mark above."""
-    workload = WORKLOADS[settings["name"]]
-    tiny = workload._replace(batch=2)
-    warm = step_subject(settings["subject"], tiny, "train")
+    workload = _wanted(settings)
+    # what a large network leaves behind would count as there before
+    tiny = WORKLOADS["small-vgg"] if settings["name"] in LARGE else workload
+    warm = step_subject(settings["subject"], tiny._replace(batch=2), "train")
     if warm is None:
         return None
     warm()
@@ -107,6 +123,7 @@ def _status(name: str) -> int:
 TASKS = {
     "workload": _workload,
     "operation": _operation,
+    "scaling": _scaling,
     "memory": _memory,
     "peaks": lambda settings: peaks(settings["rounds"] + 1),
 }
@@ -116,7 +133,10 @@ def main(argv: list[str] | None = None) -> int:
     """Measure what the settings say (a JSON object as the one argument) and print a JSON object."""
     settings = json.loads((argv or sys.argv[1:])[0])
     _set_threads(settings["threads"])
-    backend.use(settings["backend"], dtype="float32")
+    try:
+        backend.use(settings["backend"], dtype="float32")
+    except BackendUnavailableError as error:
+        sys.exit(str(error))  # without a traceback
     result = TASKS[settings["task"]](settings)
     print(json.dumps(result))
     return 0

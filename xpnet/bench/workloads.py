@@ -1,4 +1,4 @@
-"""What is measured: six networks with their batches, and the operations they are made of."""
+"""What is measured: six networks with their batches, one for its memory, and the operations they are made of."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from xpnet.layers import BatchNorm, Conv2D, Dense, Flatten, GlobalPool2D, Layer, Pool2D, ReLU, Sequential
-from xpnet.models import DeepConvNet, LeNet, ResNet, SimpleConvNet
+from xpnet.models import VGG, DeepConvNet, LeNet, ResNet, SimpleConvNet
 
-__all__ = ["OPERATIONS", "WORKLOADS", "Operation", "Workload"]
+__all__ = ["LARGE", "OPERATIONS", "WORKLOADS", "Operation", "Workload"]
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -47,6 +47,9 @@ WORKLOADS: dict[str, Workload] = {
     "resnet20": Workload(lambda: ResNet(20), CIFAR, 64),
     "small-vgg": Workload(_small_vgg, CIFAR, 32),
 }
+
+# measured for their memory alone
+LARGE: dict[str, Workload] = {"vgg16": Workload(lambda: VGG(16), (3, 224, 224), 8)}
 
 
 def _conv(filters: int, kernel_size: int, stride: int = 1) -> Callable[[], Layer]:

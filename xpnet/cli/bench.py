@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from xpnet.bench import OPERATIONS, WORKLOADS
+    from xpnet.bench import CURVES, LARGE, OPERATIONS, WORKLOADS
 
     parser.add_argument(
         "--workloads",
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(WORKLOADS),
         default=list(WORKLOADS),
         metavar="NAME",
-        help=f"by default all: {', '.join(WORKLOADS)}",
+        help=f"by default all, without names none: {', '.join(WORKLOADS)}",
     )
     parser.add_argument(
         "--operations",
@@ -39,10 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="layers to measure alone; without names, all of them",
     )
+    parser.add_argument(
+        "--scaling",
+        nargs="*",
+        choices=tuple(CURVES),
+        metavar="NAME",
+        help="how time grows with the batch of a network, and with images, channels and pixels of a convolution; "
+        "without names, all of them",
+    )
+    parser.add_argument(
+        "--memory-of",
+        nargs="+",
+        choices=(*LARGE, *WORKLOADS),
+        default=[],
+        metavar="NAME",
+        help=f"networks whose peak memory alone is measured: a workload, or {', '.join(LARGE)}",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--train", action="store_const", dest="modes", const=("train",), help="training steps only")
     which.add_argument("--inference", action="store_const", dest="modes", const=("inference",), help="inference only")
-    parser.add_argument("--batch", type=arguments.positive, metavar="N", help="of all workloads, in place of their own")
+    parser.add_argument("--batch", type=arguments.positive, metavar="N", help="of all networks, in place of their own")
     parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, cupy, ... (%(default)s)")
     parser.add_argument("--threads", type=arguments.positive, default=1, help="of BLAS and of PyTorch (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few repetitions and no peak memory: a first look")
@@ -51,15 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables and write the JSON file."""
-    from xpnet.bench import OPERATIONS, benchmark, tables
+    from xpnet.bench import CURVES, OPERATIONS, benchmark, tables
     from xpnet.files import atomic_write
 
     if args.json and not args.json.parent.is_dir():
         raise ValueError(f"--json: there is no folder {args.json.parent}")
+    if args.json and args.json.is_dir():
+        raise ValueError(f"--json: {args.json} is a folder")
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)
+    scaling = [] if args.scaling is None else args.scaling or list(CURVES)
     result = benchmark(
         args.workloads,
         operations,
+        scaling=scaling,
+        memory_of=args.memory_of,
         modes=args.modes or ("train", "inference"),
         batch=args.batch,
         memory=not args.quick,
