@@ -57,6 +57,11 @@ def load(library: str) -> None:
 
 
 @functools.cache
+def _library(xp: Any) -> str:
+    return xp.__name__.rpartition(".")[2]
+
+
+@functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
@@ -64,10 +69,12 @@ def _has_numba() -> bool:
 def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
     if config.get("kernels") == "auto":
-        library = xp.__name__.rpartition(".")[2]
-        load(library)
+        library = _library(xp)
+        if library not in _LOADED:
+            load(library)
         if library == "numpy" and config.get("compiled") == "auto" and _has_numba():
-            load("compiled")
+            if "compiled" not in _LOADED:
+                load("compiled")
             own = _TABLE.get(("compiled", name))
             if own is not None:
                 return own

@@ -38,7 +38,8 @@ def threads_allowed() -> int:
 
 def threads_beside_blas() -> int:
     """Return how many threads may multiply matrices at once: 1 where BLAS cannot be told to use no more threads."""
-    return min(threads_allowed(), single_threaded_blas.threads() or 1)
+    allowed = threads_allowed()
+    return 1 if allowed == 1 else min(allowed, single_threaded_blas.threads() or 1)
 
 
 def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at_most: int | None = None) -> None:
@@ -55,6 +56,10 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at
     at_most : int, optional
         Calls at a time, at least one: as many as there is scratch memory for.
     """
+    if len(calls) == 1:  # as most are in a small network
+        with single_threaded_blas if products and threads_allowed() > 1 else contextlib.nullcontext():
+            calls[0]()
+        return
     threads = threads_beside_blas() if products else threads_allowed()
     threads = threads if at_most is None else max(1, min(threads, at_most))
     if threads == 1:

@@ -17,7 +17,8 @@ WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 
 def threads_worth(multiply_adds: int) -> int:
     """Return how many threads so much work is worth."""
-    return max(1, min(threads_beside_blas(), multiply_adds // WORK))
+    wanted = multiply_adds // WORK
+    return 1 if wanted < 2 else min(threads_beside_blas(), wanted)
 
 
 @register("numpy", "matmul")
