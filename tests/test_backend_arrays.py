@@ -251,6 +251,7 @@ def test_types_by_name(place):
             assert backend.is_half(xp, getattr(xp, name))
             assert backend.wide_dtype(xp, getattr(xp, name)) == xp.float32
             assert backend.dtype_name(getattr(xp, name)) == name
+            assert backend.finfo(xp, getattr(xp, name)).bits == 16
     assert backend.dtype_name(np.dtype("float32")) == backend.dtype_name(np.float32) == "float32"
 
 

@@ -52,7 +52,8 @@ def fake_cupy(monkeypatch, *, usable, driver=13010, count=1):
     cupy.compute_types = {"float32": 1}
     cupy._core = types.SimpleNamespace(set_compute_type=cupy.compute_types.__setitem__)
     namespace = types.ModuleType("array_api_compat.cupy")
-    namespace.empty, namespace.float32, namespace.float64 = np.empty, np.float32, np.float64
+    namespace.empty, namespace.finfo = np.empty, np.finfo
+    namespace.float16, namespace.float32, namespace.float64 = np.float16, np.float32, np.float64
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", namespace)
     monkeypatch.setattr("array_api_compat.cupy", namespace, raising=False)
@@ -152,6 +153,78 @@ def test_cupy_device_that_is_not_there(monkeypatch, device):
     fake_cupy(monkeypatch, usable=True, count=1)
     with pytest.raises(BackendUnavailableError, match=r"1 found, so write cupy:0$"):
         backend.use("cupy:1")
+
+
+# --- bfloat16 ------------------------------------------------------------------------------------
+
+
+def with_bfloat16(monkeypatch, *, types_=("ee->e", "EE->E", "ff->f"), runtime=13000):
+    """The fake CuPy with what is asked about bfloat16."""
+    fake_cupy(monkeypatch, usable=True)
+    cupy = sys.modules["cupy"]
+    cupy.add = types.SimpleNamespace(types=types_)
+    cupy.cuda.get_local_runtime_version = lambda: runtime
+
+
+def test_bfloat16_is_the_type_of_ml_dtypes(monkeypatch):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with_bfloat16(monkeypatch)
+    monkeypatch.setenv("XPNET_DTYPE", "bfloat16")
+    chosen = backend.use("cupy")
+    assert isinstance(chosen.dtype, np.dtype)
+    assert chosen.dtype == ml_dtypes.bfloat16
+    assert backend.dtype_name(chosen.dtype) == "bfloat16"
+    assert backend.is_half(chosen.xp, chosen.dtype)
+    assert backend.wide_dtype(chosen.xp, chosen.dtype) == np.float32
+    found = backend.finfo(chosen.xp, chosen.dtype)
+    assert (found.bits, float(found.max), float(found.smallest_normal)) == (16, (2 - 2.0**-7) * 2.0**127, 2.0**-126)
+
+
+def test_bfloat16_without_ml_dtypes(monkeypatch):
+    with_bfloat16(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(
+        BackendUnavailableError, match=r"^CuPy has bfloat16 where ml_dtypes is .*; pip install 'xpnet\["
+    ):
+        backend.use("cupy", dtype="bfloat16")
+    assert backend.use("cupy", dtype="float16").dtype == np.float16
+
+
+def test_bfloat16_with_what_is_too_old(monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    with_bfloat16(monkeypatch, types_=("ee->e", "ff->f"))
+    with pytest.raises(BackendUnavailableError, match=r"^CuPy 14.0.1 does not compute in bfloat16 with NumPy .*; pip"):
+        backend.use("cupy", dtype="bfloat16")
+    with_bfloat16(monkeypatch, runtime=12010)
+    with pytest.raises(BackendUnavailableError, match=r"^CuPy has bfloat16 from CUDA 12.2 on, this is 12.1; pip"):
+        backend.use("cupy", dtype="bfloat16")
+
+
+def test_cupy_gives_bfloat16_the_types_that_the_stand_in_gives():
+    """Asked of CuPy's dispatch, which needs no GPU: what tests/kernels/fake_cupy.py takes for granted."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
+    bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+
+    def result(ufunc, types_, weak=None):
+        (found,) = ufunc._ops._guess_routine_from_in_types(types_, weak).out_types
+        return found
+
+    # what CuPy takes a value for, as which Python type it yields to arrays, and the value
+    others = [
+        (np.dtype("f8"), float, 2.0),
+        (np.dtype("i8"), int, 2),
+        (np.dtype("f4"), False, np.float32(2)),
+        (bfloat16, False, np.ones(2, bfloat16)),
+    ]
+    for name in ("add", "subtract", "multiply", "true_divide", "maximum", "minimum", "power", "greater", "equal"):
+        for kind, weak, value in others:
+            expected = getattr(np, name)(np.ones(2, bfloat16), value).dtype
+            assert result(getattr(cupy, name), (bfloat16, kind), (False, weak)) == expected, (name, kind)
+    for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "absolute", "negative", "sign", "square", "floor"):
+        assert result(getattr(cupy, name), (bfloat16,)) == bfloat16, name
+    search = importlib.import_module("cupy._sorting.search")
+    assert result(search._where_ufunc, (np.dtype(bool), bfloat16, bfloat16)) == np.float32
+    assert result(cupy._core._routines_math.clip, (bfloat16,) * 3) == np.float32
 
 
 # --- auto ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from xpnet import backend, optim
 from xpnet.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential
 from xpnet.optim import EMA
 
-HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16")]
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16"), ("cupy", "bfloat16")]
 KINDS = ["SGD", "Momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW", "Lion", "LAMB"]
 
 

@@ -43,7 +43,7 @@ class Recorder(Observer):
     def start(self, model: Layer, chosen: backend.Backend) -> None:
         """Get to know the model that is to run, and the float type it runs in."""
         self._paths = {id(layer): path for path, layer in model.named_layers()}
-        self._smallest = float(chosen.xp.finfo(chosen.dtype).smallest_normal)
+        self._smallest = float(backend.finfo(chosen.xp, chosen.dtype).smallest_normal)
         if self.tolerance is None:
             self.tolerance = TOLERANCES[backend.dtype_name(chosen.dtype)]
 

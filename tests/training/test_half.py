@@ -13,7 +13,7 @@ from xpnet.optim import Adam, DynamicLossScale, LossScale
 from xpnet.training import Callback, Trainer, load_checkpoint, save_checkpoint
 from xpnet.training.progress import epoch_line, skipped
 
-HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16")]
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16"), ("cupy", "bfloat16")]
 
 
 @pytest.fixture(scope="module")

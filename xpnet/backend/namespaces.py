@@ -7,6 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from xpnet.backend.bfloat16 import bfloat16_of_cupy
 from xpnet.errors import ArrayMismatchError, BackendUnavailableError, DTypeError
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "device_of",
     "dtype_by_name",
     "dtype_name",
+    "finfo",
     "has_writable_views",
     "is_half",
     "is_on_host",
+    "named_dtype",
     "remember_namespace",
     "wide_dtype",
 ]
@@ -126,15 +129,24 @@ def dtype_by_name(xp: Any, name: str) -> Any:
     """
     if name not in DTYPES:
         raise BackendUnavailableError(f"unknown float type {name!r}; XPNET_DTYPE is one of {', '.join(DTYPES)}")
-    dtype = getattr(xp, name, None)
+    dtype = named_dtype(xp, name)
     if dtype is None:
         library = xp.__name__.rpartition(".")[2]
         raise BackendUnavailableError(f"{library} has no {name}; use XPNET_DTYPE=float32, or a backend that has it")
     return dtype
 
 
+def named_dtype(xp: Any, name: str) -> Any | None:
+    """Return what a namespace calls `name`, or CuPy's bfloat16, for which it has no name; None if there is none."""
+    if name == "bfloat16" and array_api_compat.is_cupy_namespace(xp):
+        return bfloat16_of_cupy()
+    return getattr(xp, name, None)
+
+
 def is_half(xp: Any, dtype: Any) -> bool:
     """Tell whether a dtype is float16 or bfloat16."""
+    if isinstance(dtype, np.dtype):  # of CuPy too, which has no name for bfloat16
+        return dtype.itemsize == 2 and dtype.name in ("float16", "bfloat16")
     # a missing type must not be compared as None: NumPy's float64 equals None
     return any(dtype == getattr(xp, name) for name in ("float16", "bfloat16") if hasattr(xp, name))
 
@@ -155,6 +167,15 @@ def dtype_name(dtype: Any) -> str:
     'float64'
     """
     return getattr(dtype, "__name__", str(dtype)).rpartition(".")[2]
+
+
+def finfo(xp: Any, dtype: Any) -> Any:
+    """Return the limits of a float type, as ``xp.finfo``, which does not know CuPy's bfloat16."""
+    if isinstance(dtype, np.dtype) and dtype.name == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
+    return xp.finfo(dtype)
 
 
 _WRITABLE_VIEWS: dict[Any, bool] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from xpnet.backend.namespaces import DTYPES, Array, array_namespace, device_of
+from xpnet.backend.namespaces import DTYPES, Array, array_namespace, device_of, named_dtype
 from xpnet.backend.selection import get
 from xpnet.errors import DTypeError
 
@@ -45,9 +45,10 @@ def asarray(x: Any, *, dtype: Any = None, copy: bool | None = None) -> Array:
     chosen = get()
     xp = chosen.xp
     if isinstance(dtype, str):
-        if not hasattr(xp, dtype):
+        named = named_dtype(xp, dtype)
+        if named is None:
             raise DTypeError("asarray", f"backend {chosen.name!r} has no type {dtype!r}")
-        dtype = getattr(xp, dtype)
+        dtype = named
     if array_api_compat.is_array_api_obj(x):
         if array_namespace(x) is xp and not isinstance(x, (np.ndarray, np.generic)):
             if chosen.device is not None and device_of(x) != chosen.device:

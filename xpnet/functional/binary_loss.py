@@ -232,7 +232,7 @@ def _signs(op: str, t: Array) -> Array:
     xp = array_namespace(t)
     wrong = (xp.abs(t) != 1.0) & ~xp.isnan(t)  # NaN is reported with the loss
     if not is_on_host(t):
-        return xp.where(wrong, math.nan, t)
+        return xp.astype(xp.where(wrong, math.nan, t), t.dtype, copy=False)
     if bool(xp.any(wrong)):
         low, high = float(xp.min(t)), float(xp.max(t))
         raise ArgumentError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array
+from xpnet.backend import Array, finfo
 from xpnet.functional.activation import ActivationCtx
 from xpnet.functional.checks import check_arrays, check_gradient, check_not_negative
 from xpnet.kernels.layout import elementwise
@@ -52,7 +52,7 @@ def exponential_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([ 0.,  1., inf])
     """
     xp = check_arrays("exponential", x=x)
-    info = xp.finfo(x.dtype)
+    info = finfo(xp, x.dtype)
     top = math.log(float(info.max)) * (1.0 - 2.0 * float(info.eps))  # rounded to the type, still finite
     y = elementwise(xp, lambda a: xp.where(a > top, math.inf, xp.exp(xp.minimum(a, top))), x)
     return y, ActivationCtx(y)

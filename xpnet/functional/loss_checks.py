@@ -73,7 +73,7 @@ def check_range(op: str, t: Array, low: float, high: float, remedy: str) -> Arra
     """Refuse targets outside of a range; where looking would stall a device, they become NaN instead."""
     xp = array_namespace(t)
     if not is_on_host(t):
-        return xp.where((t < low) | (t > high), math.nan, t)
+        return xp.astype(xp.where((t < low) | (t > high), math.nan, t), t.dtype, copy=False)
     least, most = float(xp.min(t)), float(xp.max(t))
     if least < low or most > high:  # NaN is neither: it is reported with the loss
         bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array
+from xpnet.backend import Array, finfo
 from xpnet.functional.activation import ActivationCtx, InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels.layout import elementwise
@@ -268,7 +268,7 @@ def softsign_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([-0.75,  0.  ,  0.5 ])
     """
     xp = check_arrays("softsign", x=x)
-    largest = float(xp.finfo(x.dtype).max)
+    largest = float(finfo(xp, x.dtype).max)
 
     def softsign(a: Array) -> Array:
         a = xp.minimum(xp.maximum(a, -largest), largest)  # infinity / infinity is no number

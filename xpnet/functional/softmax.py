@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xpnet.backend import Array, is_half, wide_dtype
+from xpnet.backend import Array, finfo, is_half, wide_dtype
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays, check_gradient
 
@@ -136,7 +136,7 @@ def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCtx]
     y = wide - xp.max(wide, axis=axis, keepdims=True)
     y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
     if is_half(xp, x.dtype):
-        y = xp.maximum(y, float(xp.finfo(x.dtype).min))  # two float16 can be further apart than float16 can say
+        y = xp.maximum(y, float(finfo(xp, x.dtype).min))  # two float16 can be further apart than float16 can say
     y = xp.astype(y, x.dtype, copy=False)
     return y, SoftmaxCtx(y, axis)
 

@@ -44,20 +44,22 @@ def batch_first(xp: Any, x: Array) -> Array:
 
 
 def elementwise(xp: Any, function: Callable[..., Array], *arrays: Array) -> Array:
-    """Apply an element-wise function so that the result of images lies batch-innermost.
+    """Apply an element-wise function so that the result of images lies batch-innermost and has the arrays' type.
 
-    NumPy and torch would keep the order by themselves; CuPy may not and the standard promises nothing.
+    NumPy and torch would keep the order by themselves; CuPy may not and the standard promises nothing. Of bfloat16 and
+    a Python float CuPy makes float32.
     """
+    dtype = arrays[0].dtype
     if len(arrays[0].shape) != 4:
-        return function(*arrays)
-    inner = [xp.permute_dims(x, (1, 2, 3, 0)) for x in arrays]
-    return xp.permute_dims(function(*inner), (3, 0, 1, 2))
+        y = function(*arrays)
+        return y if y.dtype == dtype else xp.astype(y, dtype)
+    y = function(*(xp.permute_dims(x, (1, 2, 3, 0)) for x in arrays))
+    return xp.permute_dims(y if y.dtype == dtype else xp.astype(y, dtype), (3, 0, 1, 2))
 
 
 def elementwise_wide(xp: Any, function: Callable[..., Array], *arrays: Array) -> Array:
     """As `elementwise`, but compute in at least float32 and return the type that the arrays have."""
-    dtype = arrays[0].dtype
-    wide = wide_dtype(xp, dtype)
-    if wide == dtype:
+    wide = wide_dtype(xp, arrays[0].dtype)
+    if wide == arrays[0].dtype:
         return elementwise(xp, function, *arrays)
-    return elementwise(xp, lambda *a: xp.astype(function(*(xp.astype(x, wide) for x in a)), dtype), *arrays)
+    return elementwise(xp, lambda *a: function(*(xp.astype(x, wide) for x in a)), *arrays)

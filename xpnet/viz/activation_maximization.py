@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace, asarray_like, to_numpy
+from xpnet.backend import Array, array_namespace, asarray_like, finfo, to_numpy
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional.checks import check_not_negative
 from xpnet.layers import Layer
@@ -96,7 +96,7 @@ def maximize_activation(
     _check_settings(name, steps, lr, decay, bounds)
     x = _start(name, model, start, bounds, seed)
     xp = array_namespace(x)
-    tiny = float(xp.finfo(x.dtype).smallest_normal)
+    tiny = float(finfo(xp, x.dtype).smallest_normal)
     dy = None
     for _ in range(steps):
         recording = Recording(name, part, x)

@@ -70,7 +70,7 @@ class Cutout(Augmentation):
 
         hidden = covered(0)[:, None, :] & covered(1)[None, :, :]
         y = xp.where(hidden, self.fill, xp.permute_dims(x, (1, 2, 3, 0)))
-        return xp.permute_dims(y, (3, 0, 1, 2))
+        return xp.permute_dims(xp.astype(y, x.dtype, copy=False), (3, 0, 1, 2))
 
 
 class MixUpParams(NamedTuple):

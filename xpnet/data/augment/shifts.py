@@ -194,4 +194,5 @@ class HorizontalFlip(Augmentation):
         xp = check_images_of(self, x)
         mirrored = per_sample(self, "params", params, x)
         inner = xp.permute_dims(x, (1, 2, 3, 0))
-        return xp.permute_dims(xp.where(mirrored, xp.flip(inner, axis=2), inner), (3, 0, 1, 2))
+        y = xp.where(mirrored, xp.flip(inner, axis=2), inner)
+        return xp.permute_dims(xp.astype(y, x.dtype, copy=False), (3, 0, 1, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet.backend import Array, array_namespace
+from xpnet.backend import Array, array_namespace, finfo
 from xpnet.kernels.layout import elementwise
 from xpnet.kernels.table import register
 
@@ -22,7 +22,7 @@ __all__ = [
 
 def lowest_exponent(xp: Any, dtype: Any) -> float:
     """Return the lowest whole number x for which exp(-x) is finite in a float type: -88 in float32."""
-    return -float(math.floor(math.log(float(xp.finfo(dtype).max))))
+    return -float(math.floor(math.log(float(finfo(xp, dtype).max))))
 
 
 def logistic(xp: Any, x: Array) -> Array:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xpnet import config
-from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, finfo, wide_dtype
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -87,7 +87,7 @@ class _Columns:
     def __init__(self, xp: Any, x: Array, window: Window, groups: int) -> None:
         self.xp, self.x, self.window, self.groups = xp, x, window, groups
         self.taps = math.prod(window.kernel)
-        itemsize = xp.finfo(x.dtype).bits // 8
+        itemsize = finfo(xp, x.dtype).bits // 8
         self.bytes_per_pixel = x.shape[0] * self.taps * x.shape[3] * itemsize
         self.buffer: Array | None = None
 
@@ -207,7 +207,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     C, N = groups * channels, dy.shape[3]
     dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
     W_mT = xp.permute_dims(xp.reshape(W5, (groups, F // groups, channels * KH * KW)), (0, 2, 1))
-    itemsize, matmul = xp.finfo(dy.dtype).bits // 8, find("matmul", xp)
+    itemsize, matmul = finfo(xp, dy.dtype).bits // 8, find("matmul", xp)
     for rows, columns in blocks(window, C * KH * KW * N * itemsize):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         part = dy[:, rows, columns, :]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xpnet import config
-from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, finfo, wide_dtype
 from xpnet.kernels.geometry import Tap, Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -34,7 +34,7 @@ def row_dots(a: Array, b: Array) -> Array:
 def _blocks(xp: Any, window: Window, channels: int, like: Array) -> Iterator[tuple[slice, list[Tap], slice]]:
     """Yield (channels, taps, output rows) of blocks whose output is an eighth of the workspace or less."""
     OH, OW = window.output
-    row = OW * like.shape[3] * (xp.finfo(like.dtype).bits // 8)
+    row = OW * like.shape[3] * (finfo(xp, like.dtype).bits // 8)
     budget = max(1, config.get("conv_workspace") // 8 // row)  # in rows of one channel
     step = max(1, budget // OH)
     height = min(OH, budget)

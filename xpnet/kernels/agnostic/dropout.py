@@ -14,11 +14,11 @@ def dropout_forward(x: Array, rate: float, seed: int, stream: int, step: int, sc
     """Return y = x * mask * scale and the mask, that of `xpnet.random.keep_mask`."""
     xp = array_namespace(x)
     mask = xp.asarray(keep_mask(x.shape, rate, seed, stream, step), device=device_of(x))
-    return x * (xp.astype(mask, x.dtype) * scale), mask
+    return xp.astype(x * (xp.astype(mask, x.dtype) * scale), x.dtype, copy=False), mask
 
 
 @register("agnostic", "dropout_backward")
 def dropout_backward(dy: Array, mask: Array, scale: float) -> Array:
     """Return dx = dy * mask * scale."""
     xp = array_namespace(dy)
-    return dy * (xp.astype(mask, dy.dtype) * scale)
+    return xp.astype(dy * (xp.astype(mask, dy.dtype) * scale), dy.dtype, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array, array_namespace
+from xpnet.backend import Array, array_namespace, is_half
 from xpnet.kernels.table import find, register
 
 __all__ = ["linear_forward", "linear_input_gradient", "linear_weight_gradient", "matmul"]
@@ -11,6 +11,9 @@ __all__ = ["linear_forward", "linear_input_gradient", "linear_weight_gradient", 
 @register("agnostic", "matmul")
 def matmul(a: Array, b: Array) -> Array:
     """Return the matrix product a @ b of arrays of two axes, or of as many more as they both have."""
+    xp = array_namespace(a)
+    if len(a.shape) > 2 and is_half(xp, a.dtype):  # CuPy refuses stacks of matrices of bfloat16
+        return xp.astype(xp.astype(a, xp.float32) @ xp.astype(b, xp.float32), a.dtype)
     return a @ b
 
 

@@ -105,7 +105,7 @@ def lp_pool2d_forward(x: Array, window: Window, p: float) -> Array:
     for tap in window.taps():
         r, c = tap.out_rows, tap.out_columns
         y[:, r, c, :] += power(size[:, tap.in_rows, tap.in_columns, :] / scale[:, r, c, :], p)
-    return batch_first(xp, scale * root(xp, y, p))
+    return batch_first(xp, xp.astype(scale * root(xp, y, p), x.dtype, copy=False))
 
 
 @register("agnostic", "lp_pool2d_backward")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, finfo, wide_dtype
 from xpnet.kernels.agnostic.conv import blocks, gather_columns, mirrored_window
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
@@ -95,7 +95,7 @@ def transform_kernels(xp: Any, W: Array) -> Array:
 
 def scratch_per_tile(xp: Any, x: Array, W: Array) -> int:
     """Return the bytes of scratch memory for one tile of `x` (C, H, W, N): two arrays of the wider side."""
-    return 2 * POINTS * max(W.shape[:2]) * x.shape[3] * (xp.finfo(x.dtype).bits // 8)
+    return 2 * POINTS * max(W.shape[:2]) * x.shape[3] * (finfo(xp, x.dtype).bits // 8)
 
 
 def _gather(xp: Any, x: Array, window: Window, rows: slice, columns: slice) -> Array:
