@@ -99,6 +99,24 @@ def test_writes_what_the_agnostic_kernel_writes(library, name, rng):
 
 
 @pytest.mark.parametrize("library", sorted({library for library, _ in FASTER}))
+@pytest.mark.parametrize("name", ["relu_backward", "sigmoid_backward", "tanh_backward", "relu_bias_backward"])
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (5, 7), (3, 2, 4), (1, 1, 1, 1)])
+def test_gradients_written_over_dy(library, name, shape, rng):
+    xp = namespace(library)
+    host = rng.standard_normal(shape), rng.standard_normal(shape)
+    rest = (True,) if name == "relu_bias_backward" else ()
+    with backend.using(backend_of(library)):
+        for order in ((0, 1, 2, 3), (1, 2, 3, 0), (0, 2, 3, 1)) if len(shape) == 4 else (tuple(range(len(shape))),):
+            inverse = tuple(order.index(axis) for axis in range(len(order)))
+            dy, y = (xp.permute_dims(backend.asarray(a.transpose(order).copy("C")), inverse) for a in host)
+            got = find(name, xp)(dy, y, *rest, True)
+            expected = table._TABLE["agnostic", name](*map(backend.asarray, host), *rest, False)
+            for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, expected)), strict=True):
+                assert_close(one, backend.to_numpy(other), terms=5)
+            np.testing.assert_array_equal(backend.to_numpy(y), host[1])
+
+
+@pytest.mark.parametrize("library", sorted({library for library, _ in FASTER}))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_operations_by_either_kernels(library, case: Case, rng):
     namespace(library)

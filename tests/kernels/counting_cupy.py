@@ -156,7 +156,7 @@ class ByLayer:
 
             return mock.patch.object(Layer, name, noted)
 
-        with noting("_forward_by", 0), noting("backward", 1):
+        with noting("_forward_by", 0), noting("_backward_by", 1):
             yield
 
 

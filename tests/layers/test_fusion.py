@@ -18,10 +18,13 @@ from xpnet.layers import (
     Dense,
     Flatten,
     Observer,
+    Pool2D,
     ReLU,
     Residual,
     SeparableConv2D,
     Sequential,
+    Sigmoid,
+    Tanh,
     observing,
 )
 from xpnet.models import ResNet
@@ -54,6 +57,21 @@ MODELS = {
         Conv2D(4, 3), BatchNorm(), ReLU(), Conv2D(4, 3), ReLU(), Flatten(), Dense(2), checkpoint_every=2
     ),
     "shared": _shared,
+    "pools after activations": lambda: Sequential(
+        Conv2D(4, 2, activation="relu"), Pool2D(2), Conv2D(3, 2, activation="sigmoid"), Tanh(), Flatten(), Dense(2)
+    ),
+    "activations by themselves": lambda: Sequential(
+        Conv2D(3, 2, activation="tanh"),
+        Conv2D(3, 1),
+        Sigmoid(),
+        Pool2D(2),
+        SeparableConv2D(2, 1, activation="relu"),
+        ConvTranspose2D(2, 2, activation="relu"),
+        Flatten(),
+        Dense(4),
+        Tanh(),
+        Dense(2),
+    ),
     "relu alone": lambda: Sequential(ReLU(), ReLU(), Flatten(), Dense(2)),
 }
 SHAPE = (3, 7, 6)
@@ -93,7 +111,9 @@ def test_values_gradients_and_statistics_are_those_of_the_layers_alone(xp, name,
     models = [made(xp, name, dtype, np.random.default_rng(2)) for _ in range(2)]
     x = xp.asarray(rng.standard_normal((5, *SHAPE)), dtype)
     dy = xp.asarray(rng.standard_normal((5, *models[0].output_shape(SHAPE))), dtype)
+    given = xp.to_numpy(dy)
     got, expected = step(models[0], x, dy), alone(models[1], x, dy)
+    np.testing.assert_array_equal(xp.to_numpy(dy), given)  # only what the layers make for each other is written over
     assert got.keys() == expected.keys()
     for what, array in got.items():
         assert array.dtype == expected[what].dtype

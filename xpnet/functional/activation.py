@@ -18,12 +18,15 @@ __all__ = [
     "InputCtx",
     "ShapeCtx",
     "relu_backward",
+    "relu_backward_of_new",
     "relu_forward",
     "relu_of_new",
     "sigmoid_backward",
+    "sigmoid_backward_of_new",
     "sigmoid_forward",
     "sigmoid_of_new",
     "tanh_backward",
+    "tanh_backward_of_new",
     "tanh_forward",
 ]
 
@@ -112,7 +115,13 @@ def relu_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0., 0., 5.])
     """
     xp = check_gradient("relu_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return find("relu_backward", xp)(dy, ctx.y)
+    return find("relu_backward", xp)(dy, ctx.y, False)
+
+
+def relu_backward_of_new(dy: Array, ctx: ActivationCtx) -> Array:
+    """As `relu_backward`, of an array that nobody else keeps: its memory may be used for dx."""
+    xp = check_gradient("relu_backward", dy, ctx.y, tuple(ctx.y.shape))
+    return find("relu_backward", xp)(dy, ctx.y, True)
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -181,7 +190,13 @@ def sigmoid_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0.25])
     """
     xp = check_gradient("sigmoid_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return find("sigmoid_backward", xp)(dy, ctx.y)
+    return find("sigmoid_backward", xp)(dy, ctx.y, False)
+
+
+def sigmoid_backward_of_new(dy: Array, ctx: ActivationCtx) -> Array:
+    """As `sigmoid_backward`, of an array that nobody else keeps: its memory may be used for dx."""
+    xp = check_gradient("sigmoid_backward", dy, ctx.y, tuple(ctx.y.shape))
+    return find("sigmoid_backward", xp)(dy, ctx.y, True)
 
 
 def tanh_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -244,4 +259,10 @@ def tanh_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([2.])
     """
     xp = check_gradient("tanh_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return find("tanh_backward", xp)(dy, ctx.y)
+    return find("tanh_backward", xp)(dy, ctx.y, False)
+
+
+def tanh_backward_of_new(dy: Array, ctx: ActivationCtx) -> Array:
+    """As `tanh_backward`, of an array that nobody else keeps: its memory may be used for dx."""
+    xp = check_gradient("tanh_backward", dy, ctx.y, tuple(ctx.y.shape))
+    return find("tanh_backward", xp)(dy, ctx.y, True)

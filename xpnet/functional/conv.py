@@ -14,7 +14,7 @@ from xpnet.kernels.agnostic.conv import gather_columns, scatter_columns
 from xpnet.kernels.geometry import Padding, Window, make_window
 from xpnet.kernels.layout import batch_first, batch_innermost
 
-__all__ = ["ALGORITHMS", "Conv2DCtx", "col2im", "conv2d_backward", "conv2d_forward", "im2col"]
+__all__ = ["ALGORITHMS", "Conv2DCtx", "col2im", "conv2d_backward", "conv2d_backward_of_new", "conv2d_forward", "im2col"]
 
 
 PREFIXES = {"gemm": "", "winograd": "winograd_", "direct": "depthwise_"}  # of the kernels' names
@@ -154,12 +154,23 @@ def conv2d_backward(dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True) -> tuple
            [2., 4., 2.],
            [1., 2., 1.]])
     """
+    return _gradients(dy, ctx, need_dx, False)
+
+
+def conv2d_backward_of_new(
+    dy: Array, ctx: Conv2DCtx, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array | None]:
+    """As `conv2d_backward`, of a dy that nobody else keeps: its memory may be used."""
+    return _gradients(dy, ctx, need_dx, True)
+
+
+def _gradients(dy: Array, ctx: Conv2DCtx, need_dx: bool, overwrite: bool) -> tuple[Array | None, Array, Array | None]:
     shape = (ctx.x.shape[0], ctx.W.shape[0], *ctx.window.output)
     xp = check_gradient("conv2d_backward", dy, ctx.x, shape)
     backward = find(PREFIXES[ctx.algorithm] + "conv2d_backward", xp)
     if ctx.y is None:
         return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
-    dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias)
+    dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias, overwrite)
     dx, dW, _ = backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, False)
     return dx, dW, db
 

@@ -118,7 +118,7 @@ def linear_backward(dy: Array, ctx: LinearCtx, *, need_dx: bool = True) -> tuple
     xp = check_gradient("linear_backward", dy, ctx.x, (ctx.x.shape[0], ctx.W.shape[1]))
     db = None
     if ctx.y is not None:
-        dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias)
+        dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias, False)
     dx = find("linear_input_gradient", xp)(dy, ctx.W) if need_dx else None
     if ctx.has_bias and db is None:
         db = xp.astype(xp.sum(dy, axis=0, dtype=wide_dtype(xp, dy.dtype)), dy.dtype, copy=False)

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from xpnet import functional as F
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
-from xpnet.functional.activation import relu_of_new, sigmoid_of_new
+from xpnet.functional.activation import (
+    relu_backward_of_new,
+    relu_of_new,
+    sigmoid_backward_of_new,
+    sigmoid_of_new,
+    tanh_backward_of_new,
+)
 from xpnet.functional.checks import check_not_negative
 from xpnet.functional.gated import APPROXIMATIONS
 from xpnet.layers.base import Layer, Shape
@@ -49,13 +55,18 @@ __all__ = [
 class Pair(NamedTuple):
     """Forward and backward of an activation, and which array it keeps: ``"input"``, ``"output"`` or ``""``.
 
-    `of_new` is a forward that may use the memory of its input, for layers that have just made that.
+    `of_new` and `backward_of_new` may use the memory of what they are given, which nobody else keeps.
     """
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., Array]
     kept: str
     of_new: Callable[..., tuple[Array, Any]] | None = None
+    backward_of_new: Callable[..., Array] | None = None
+
+    def back(self, dy: Array, ctx: Any, overwrite: bool) -> Array:
+        """Return dx; with `overwrite` its memory may be that of dy."""
+        return ((overwrite and self.backward_of_new) or self.backward)(dy, ctx)
 
 
 class DoneBefore(NamedTuple):
@@ -63,10 +74,10 @@ class DoneBefore(NamedTuple):
 
 
 _ACTIVATIONS: dict[str, Pair] = {
-    "relu": Pair(F.relu_forward, F.relu_backward, "output", relu_of_new),
-    "sigmoid": Pair(F.sigmoid_forward, F.sigmoid_backward, "output", sigmoid_of_new),
+    "relu": Pair(F.relu_forward, F.relu_backward, "output", relu_of_new, relu_backward_of_new),
+    "sigmoid": Pair(F.sigmoid_forward, F.sigmoid_backward, "output", sigmoid_of_new, sigmoid_backward_of_new),
     "softmax": Pair(F.softmax_forward, F.softmax_backward, "output"),
-    "tanh": Pair(F.tanh_forward, F.tanh_backward, "output"),
+    "tanh": Pair(F.tanh_forward, F.tanh_backward, "output", None, tanh_backward_of_new),
     "affine": Pair(F.affine_forward, F.affine_backward, ""),
     "elu": Pair(F.elu_forward, F.elu_backward, "output"),
     "exponential": Pair(F.exponential_forward, F.exponential_backward, "output"),
@@ -170,10 +181,10 @@ class Activation(Layer):
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         return (x, None) if self._pair is None else self._pair.forward(x)
 
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
         if not need_dx:
             return None
-        return dy if self._pair is None or isinstance(ctx, DoneBefore) else self._pair.backward(dy, ctx)
+        return dy if self._pair is None or isinstance(ctx, DoneBefore) else self._pair.back(dy, ctx, overwrite)
 
     def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
         kept = "" if self._pair is None else self._pair.kept

@@ -174,6 +174,10 @@ class Layer:
         StateError
             If there was no such forward.
         """
+        return self._backward_by(self._backward, dy, need_dx)
+
+    def _backward_by(self, backward: Callable[[Array, Any, bool], Array | None], dy: Array, need_dx: bool) -> Any:
+        """Do the work of `backward` with one of the layer's ways to go about it."""
         if not self._pending:
             raise StateError(
                 self.operation,
@@ -181,7 +185,7 @@ class Layer:
                 "once for each backward",
             )
         try:
-            dx = self._backward(dy, self._pending.pop(), need_dx)
+            dx = backward(dy, self._pending.pop(), need_dx)
         except (MemoryError, RuntimeError) as error:
             lack = lack_of_memory(error, self.operation, f"backward of dy {describe(dy)}")
             if lack is None:

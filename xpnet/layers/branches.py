@@ -86,7 +86,7 @@ class Branches(Layer):
         dx: Any = None
         # in reverse, so that a layer that occurs in two branches pops its contexts in the right order
         for (name, layer), part in reversed(list(zip(self._branches.items(), parts, strict=True))):
-            through = backward_child(name, layer, part, need_dx)
+            through = backward_child(name, layer.backward, part, need_dx)
             if need_dx:
                 dx = through if dx is None else find("add", array_namespace(dx))(dx, through)
         return dx
@@ -139,7 +139,7 @@ class Add(Branches):
 
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         if ctx is not None:  # the output, which ended in relu
-            dy = find("relu_backward", array_namespace(dy))(dy, ctx)
+            dy = find("relu_backward", array_namespace(dy))(dy, ctx, False)
         return [dy] * len(self._branches)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.fusion import MOST, fused
+from xpnet.layers.fusion import MOST, backward_with, fused, is_new
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -138,14 +139,16 @@ class Sequential(Layer):
         return dx
 
     def _backward_through(self, positions: range, dy: Array | None, need_dx: bool) -> Array | None:
-        dx, layers = dy, list(self._layers.items())
+        dx, layers, new = dy, list(self._layers.items()), False
         for i in reversed(positions):
             name, layer = layers[i]
             if not need_dx and i < self._first_learning:
                 layer.drop_pending()  # nothing before it learns
                 dx = None
             else:
-                dx = backward_child(name, layer, dx, need_dx or i > self._first_learning)
+                backward = functools.partial(backward_with, layer, new)
+                dx = backward_child(name, backward, dx, need_dx or i > self._first_learning)
+                new = is_new(layer, new)
         return dx
 
     @contextlib.contextmanager
@@ -189,10 +192,10 @@ def forward_child(name: str, forward: Callable[[Array], Array], x: Array) -> Arr
         raise error.add_layer(name) from None
 
 
-def backward_child(name: str, child: Layer, dy: Array | None, need_dx: bool) -> Array | None:
-    """Go backward through a child, putting its name into the path of an error."""
+def backward_child(name: str, backward: Callable[..., Array | None], dy: Array | None, need_dx: bool) -> Array | None:
+    """Run a child's backward, putting its name into the path of an error."""
     try:
-        return child.backward(dy, need_dx=need_dx)
+        return backward(dy, need_dx=need_dx)
     except OperationError as error:
         raise error.add_layer(name) from None
 

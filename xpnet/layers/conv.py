@@ -10,7 +10,7 @@ from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import conv2d_backward, conv2d_forward
-from xpnet.functional.conv import check_algorithm, check_groups
+from xpnet.functional.conv import check_algorithm, check_groups, conv2d_backward_of_new
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_window, pair
 from xpnet.layers.activation import activation_pair, keeps_with_activation
@@ -67,9 +67,11 @@ class Convolution(Layer):
     def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         raise NotImplementedError(f"{self.operation} must define _convolve(x, b, activation) -> (y, ctx)")
 
-    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
-        """Add the gradients of the weights; return dx and db."""
-        raise NotImplementedError(f"{self.operation} must define _convolve_backward(dy, ctx, need_dx) -> (dx, db)")
+    def _convolve_backward(
+        self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool
+    ) -> tuple[Array | None, Array | None]:
+        """Add the gradients of the weights; return dx and db. With `overwrite`, the memory of dy may be used."""
+        raise NotImplementedError(f"{self.operation} must define _convolve_backward(...) -> (dx, db)")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (F, OH, OW) for (C, H, W), in the order of the data format."""
@@ -88,12 +90,12 @@ class Convolution(Layer):
         y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, "relu")
         return from_nchw(y, self.data_format), (ctx, None)
 
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
         conv_ctx, activation_ctx = ctx
         dy = to_nchw(dy, self.data_format)
         if self._activation is not None and not self._fused:
-            dy = self._activation[1](dy, activation_ctx)
-        dx, db = self._convolve_backward(dy, conv_ctx, need_dx)
+            dy = self._activation.back(dy, activation_ctx, overwrite)
+        dx, db = self._convolve_backward(dy, conv_ctx, need_dx, overwrite)
         if self.bias:
             self.b.accumulate(db)
         return None if dx is None else from_nchw(dx, self.data_format)
@@ -202,8 +204,10 @@ class Conv2D(Convolution):
         window = (self.stride, self.padding, self.dilation, self.groups)
         return conv2d_forward(x, self.W.data, b, *window, algorithm=self.algorithm, activation=activation)
 
-    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
-        dx, dW, db = conv2d_backward(dy, ctx, need_dx=need_dx)
+    def _convolve_backward(
+        self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool
+    ) -> tuple[Array | None, Array | None]:
+        dx, dW, db = (conv2d_backward_of_new if overwrite else conv2d_backward)(dy, ctx, need_dx=need_dx)
         self.W.accumulate(dW)
         return dx, db
 

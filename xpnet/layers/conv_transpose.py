@@ -111,7 +111,9 @@ class ConvTranspose2D(Convolution):
             x, self.W.data, b, self.stride, self.padding, self.output_padding, self.dilation, self.groups
         )
 
-    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
+    def _convolve_backward(
+        self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool
+    ) -> tuple[Array | None, Array | None]:
         dx, dW, db = conv_transpose2d_backward(dy, ctx, need_dx=need_dx)
         self.W.accumulate(dW)
         return dx, db

@@ -6,6 +6,8 @@
   factor and a number for each filter, which go into the weights and the bias. Not where that would lose digits, since
   the means are far from 0; on a GPU the question would wait for it.
 
+On the way back, a layer whose dy was made by the layer after it may write over it: nobody else holds that.
+
 Observers and the setting ``nan_guard`` look at what each layer returns; while they do, each runs alone.
 """
 
@@ -19,14 +21,18 @@ from xpnet import config
 from xpnet.backend import Array, array_namespace, is_on_host
 from xpnet.functional import conv2d_forward
 from xpnet.kernels.agnostic.norm import is_far_from_zero
-from xpnet.layers.activation import Activation, DoneBefore, ReLU
+from xpnet.layers.activation import Activation, DoneBefore, ReLU, Sigmoid, Tanh
 from xpnet.layers.base import Layer
 from xpnet.layers.conv import Conv2D
+from xpnet.layers.conv_transpose import ConvTranspose2D
 from xpnet.layers.data_format import from_nchw, to_nchw
+from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.observe import current_observer
+from xpnet.layers.pool import Pool2D
+from xpnet.layers.separable import SeparableConv2D
 
-__all__ = ["MOST", "fused"]
+__all__ = ["MOST", "backward_with", "fused", "is_new"]
 
 MOST = 3  # layers that are run as one
 
@@ -41,6 +47,25 @@ def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], 
         if first._ends_in_relu() and _is_relu(rest[0]):
             return 2, functools.partial(_forward_relu, first, rest[0], train)
     return 1, functools.partial(first.forward, train=train)
+
+
+# exact types: a class that a user derives runs as written
+MAKING_NEW = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, BatchNorm, Pool2D, Dense})  # dx, held by nobody else
+OVERWRITING = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, Activation, ReLU, Sigmoid, Tanh})  # dy, if it is new
+
+
+def is_new(layer: Layer, dy_was_new: bool) -> bool:
+    """Tell whether what a layer's backward has returned is an array that nobody else holds."""
+    if current_observer() is not None:
+        return False
+    return type(layer) in MAKING_NEW or (dy_was_new and type(layer) is Flatten)
+
+
+def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:
+    """Run a layer's backward, which may write over a dy that is new."""
+    if dy_is_new and type(layer) in OVERWRITING:
+        return layer._backward_by(functools.partial(layer._backward, overwrite=True), dy, need_dx)
+    return layer.backward(dy, need_dx=need_dx)
 
 
 def _is_relu(layer: Layer) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from xpnet.backend import Array
 from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.functional.conv import conv2d_backward_of_new
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding
 from xpnet.layers.base import Shape
@@ -122,9 +123,11 @@ class SeparableConv2D(Convolution):
         y, pointwise = conv2d_forward(h, self.pointwise_W.data, b, activation=activation)
         return y, (depthwise, pointwise)
 
-    def _convolve_backward(self, dy: Array, ctx: Any, need_dx: bool) -> tuple[Array | None, Array | None]:
+    def _convolve_backward(
+        self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool
+    ) -> tuple[Array | None, Array | None]:
         depthwise, pointwise = ctx
-        dh, dW, db = conv2d_backward(dy, pointwise)
+        dh, dW, db = (conv2d_backward_of_new if overwrite else conv2d_backward)(dy, pointwise)
         self.pointwise_W.accumulate(dW)
         dx, dW, _ = conv2d_backward(dh, depthwise, need_dx=need_dx)
         self.depthwise_W.accumulate(dW)

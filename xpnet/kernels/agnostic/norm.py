@@ -92,7 +92,7 @@ def batch_norm_backward(
     `y` is the output if it ended in relu, else None.
     """
     xp = array_namespace(dy)
-    dy_rows = channel_rows(xp, dy if y is None else find("relu_backward", xp)(dy, y))
+    dy_rows = channel_rows(xp, dy if y is None else find("relu_backward", xp)(dy, y, False))
     xhat = (channel_rows(xp, x) - mean[:, None]) * inv_std[:, None]
     dgamma = xp.sum(dy_rows * xhat, axis=1)
     dbeta = xp.sum(dy_rows, axis=1)

@@ -16,10 +16,13 @@ __all__ = [
 
 
 @register("agnostic", "relu_bias_backward")
-def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
-    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
+
+    With `overwrite`, a library may put dx where dy is.
+    """
     xp = array_namespace(dy)
-    dx = find("relu_backward", xp)(dy, y)
+    dx = find("relu_backward", xp)(dy, y, overwrite)
     if not need_db:
         return dx, None
     axes = (0, *range(2, len(dx.shape)))

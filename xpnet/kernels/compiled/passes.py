@@ -114,18 +114,22 @@ def _vector(values: np.ndarray | None, default: float, like: np.ndarray) -> np.n
 
 
 @register("compiled", "relu_backward")
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Return dy where y > 0, else 0."""
-    return relu_bias_backward(dy, y, False)[0]
+def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
+    return relu_bias_backward(dy, y, False, overwrite)[0]
 
 
 @register("compiled", "relu_bias_backward")
-def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
-    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
+
+    With `overwrite`, dx may be where dy is.
+    """
     if dy.ndim != 4 or not _takes("relu_gradient", dy):
-        return elementwise.relu_bias_backward(dy, y, need_db)
+        return elementwise.relu_bias_backward(dy, y, need_db, overwrite)
     given, top = batch_innermost(np, dy), batch_innermost(np, y)
-    dx, db = np.empty(given.shape, dy.dtype), np.empty(len(given), dy.dtype)
+    over = overwrite and given.flags.c_contiguous
+    dx, db = given if over else np.empty(given.shape, dy.dtype), np.empty(len(given), dy.dtype)
     arrays = (flat(given), flat(top), flat(dx), db)
     run_ranges(loader.kernel("_pass_loops", "relu_gradient", dy.dtype), arrays, len(given), 2 * dy.size)
     return batch_first(np, dx), db if need_db else None

@@ -27,9 +27,9 @@ def _forward(name: str, x: Array, overwrite: bool) -> Array:
     return unpacked(y)
 
 
-def _backward(name: str, dy: Array, y: Array) -> Array:
+def _backward(name: str, dy: Array, y: Array, overwrite: bool) -> Array:
     gradient = packed(dy)
-    dx = cupy.empty_like(gradient)
+    dx = gradient if overwrite else cupy.empty_like(gradient)
     if dx.size:
         launch("activation", name, dx, dx.size, gradient, packed(y), dx, dx.size)
     return unpacked(dx)
@@ -42,9 +42,9 @@ def relu_forward(x: Array, overwrite: bool) -> Array:
 
 
 @register("cupy", "relu_backward")
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Return dy where y > 0, else 0."""
-    return _backward("relu_gradient", dy, y)
+def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
+    return _backward("relu_gradient", dy, y, overwrite)
 
 
 @register("cupy", "sigmoid_forward")
@@ -54,15 +54,15 @@ def sigmoid_forward(x: Array, overwrite: bool) -> Array:
 
 
 @register("cupy", "sigmoid_backward")
-def sigmoid_backward(dy: Array, y: Array) -> Array:
-    """Return dy * y * (1 - y)."""
-    return _backward("sigmoid_gradient", dy, y)
+def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * y * (1 - y); with `overwrite`, where dy is."""
+    return _backward("sigmoid_gradient", dy, y, overwrite)
 
 
 @register("cupy", "tanh_backward")
-def tanh_backward(dy: Array, y: Array) -> Array:
-    """Return dy * (1 - y^2)."""
-    return _backward("tanh_gradient", dy, y)
+def tanh_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * (1 - y^2); with `overwrite`, where dy is."""
+    return _backward("tanh_gradient", dy, y, overwrite)
 
 
 @register("cupy", "add")

@@ -61,10 +61,13 @@ def linear_relu_forward(x: Array, W: Array, b: Array | None) -> Array:
 
 
 @register("cupy", "relu_bias_backward")
-def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
-    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
+
+    With `overwrite`, dx of images is where dy is.
+    """
     if not need_db:
-        return relu_backward(dy, y), None
+        return relu_backward(dy, y, overwrite), None
     if y.ndim == 4:
         gradient, output = innermost(dy), innermost(y)
         channels, length = output.shape[0], math.prod(output.shape[1:])
@@ -77,10 +80,11 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array
         dy_strides = (length, 1) if dy.flags.f_contiguous else (1, channels)
         strides = (1, channels)
     else:
-        return relu.relu_bias_backward(dy, y, need_db)
+        return relu.relu_bias_backward(dy, y, need_db, overwrite)
     part = max(PART, -(-length // MOST_PARTS))
     parts = -(-length // part)
-    dx, db = cupy.empty_like(output), cupy.empty((channels,), dy.dtype)
+    dx = gradient if overwrite and y.ndim == 4 else cupy.empty_like(output)
+    db = cupy.empty((channels,), dy.dtype)
     partial = cupy.empty((channels, parts), wide_dtype(cupy, dy.dtype)) if parts > 1 else None
     sums = (partial, db if partial is None else None)
     arguments = (gradient, *dy_strides, output, dx, *strides, *sums, length, part, parts)

@@ -52,27 +52,29 @@ def relu_forward(x: Array, overwrite: bool) -> Array:
 
 
 @register("numpy", "relu_backward")
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Return dy where y > 0, else 0."""
-    return relu_bias_backward(dy, y, False)[0]
+def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
+    return relu_bias_backward(dy, y, False, overwrite)[0]
 
 
 @register("numpy", "relu_bias_backward")
-def relu_bias_backward(dy: Array, y: Array, need_db: bool) -> tuple[Array, Array | None]:
-    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias."""
+def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
+    """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
+
+    With `overwrite`, dx is where dy is.
+    """
     if dy.ndim != 4 or dy.dtype.char not in "fd" or not dy.size:
-        dx = activation.relu_backward(dy, y)
+        dx = activation.relu_backward(dy, y, False)
         axes = (0, *range(2, dy.ndim))
         return dx, dx.sum(axis=axes, dtype=wide_dtype(np, dx.dtype)).astype(dx.dtype) if need_db else None
     given, top = batch_innermost(np, dy), batch_innermost(np, y)
-    dx = np.empty_like(given)
+    dx = given if overwrite else np.empty_like(given)
     db = np.empty(len(given), dtype=dy.dtype) if need_db else None
     ones = np.ones(given[0].size, dtype=dy.dtype)
 
     def clip(part: slice) -> None:
         block = dx[part]
-        np.greater(top[part], 0.0, out=block)
-        block *= given[part]
+        np.multiply(given[part], top[part] > 0.0, out=block)
         if db is not None:
             np.matmul(block.reshape(len(block), -1), ones, out=db[part])  # while it is in cache
 

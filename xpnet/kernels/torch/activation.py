@@ -11,9 +11,13 @@ from xpnet.kernels.torch.images import ordered_as
 __all__ = ["relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "tanh_backward"]
 
 # unlike threshold_backward it passes nothing where y is NaN
-_relu_backward = torch.ops.aten.leaky_relu_backward.default
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.default
-_tanh_backward = torch.ops.aten.tanh_backward.default
+_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def _result(dy: Array, overwrite: bool) -> Array:
+    return dy if overwrite else torch.empty_like(dy)
 
 
 @register("torch", "relu_forward")
@@ -23,9 +27,10 @@ def relu_forward(x: Array, overwrite: bool) -> Array:
 
 
 @register("torch", "relu_backward")
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Return dy where y > 0, else 0."""
-    return _relu_backward(ordered_as(y, dy), y, 0.0, True)
+def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
+    dy = ordered_as(y, dy)
+    return _relu_backward(dy, y, 0.0, True, grad_input=_result(dy, overwrite))
 
 
 @register("torch", "sigmoid_forward")
@@ -35,12 +40,14 @@ def sigmoid_forward(x: Array, overwrite: bool) -> Array:
 
 
 @register("torch", "sigmoid_backward")
-def sigmoid_backward(dy: Array, y: Array) -> Array:
-    """Return dy * y * (1 - y)."""
-    return _sigmoid_backward(ordered_as(y, dy), y)
+def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * y * (1 - y); with `overwrite`, where dy is."""
+    dy = ordered_as(y, dy)
+    return _sigmoid_backward(dy, y, grad_input=_result(dy, overwrite))
 
 
 @register("torch", "tanh_backward")
-def tanh_backward(dy: Array, y: Array) -> Array:
-    """Return dy * (1 - y^2)."""
-    return _tanh_backward(ordered_as(y, dy), y)
+def tanh_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * (1 - y^2); with `overwrite`, where dy is."""
+    dy = ordered_as(y, dy)
+    return _tanh_backward(dy, y, grad_input=_result(dy, overwrite))

@@ -71,7 +71,7 @@ def batch_norm_backward(
     `y` is the output if it ended in relu, else None.
     """
     if y is not None:
-        dy = relu_backward(dy, y)
+        dy = relu_backward(dy, y, False)
     if x.ndim == 4:
         dy, x = images(dy), images(x)
     weight = torch.ones_like(mean) if gamma is None else _wide(x, gamma)
