@@ -14,6 +14,7 @@ import pytest
 from tests.kernels.captured_cupy import Capturing, capturing
 from tests.kernels.emulated_cupy import compiler
 from xpnet import backend, config
+from xpnet.bench import WORKLOADS, subjects
 from xpnet.data import Loader
 from xpnet.errors import StateError
 from xpnet.layers import (
@@ -52,8 +53,8 @@ def data(rng):
     return rng.standard_normal((26, *IMAGES)).astype(np.float32), rng.integers(0, 3, 26)
 
 
-def small(*more: Layer) -> Sequential:
-    return Sequential(Conv2D(4, 3, activation="relu"), *more, Pool2D(2), Flatten(), Dense(3))
+def small(*more: Layer, classes: int = 3) -> Sequential:
+    return Sequential(Conv2D(4, 3, activation="relu"), *more, Pool2D(2), Flatten(), Dense(classes))
 
 
 def small_resnet() -> Sequential:
@@ -74,7 +75,7 @@ def train(trainer: Trainer, data, epochs: int = 3) -> dict[str, np.ndarray]:
 
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
-    arrays = {name: np.array(a) for name, a in trainer.model.state_dict().items()}
+    arrays = {name: np.array(backend.to_numpy(a)) for name, a in trainer.model.state_dict().items()}
     numbers = trainer.model.random_state() | {"step": trainer.optimizer.step, "lr": trainer.optimizer.lr}
     return arrays | numbers | {f"loss {e.epoch}": e.loss for e in trainer.history.epochs}
 
@@ -88,6 +89,49 @@ def assert_equal(got, expected, atol=2e-6):
 def on_numpy(make, data, **settings):
     with backend.using("numpy", dtype="float32"):
         return train(make(**settings), data)
+
+
+class Waiting(Dense):
+    """Looks at a value of its output."""
+
+    def _forward(self, x, train):
+        y, ctx = super()._forward(x, train)
+        return (y * 2.0 if float(y[0, 0]) > 0.0 else y), ctx
+
+
+class Uploading(Dense):
+    def _forward(self, x, train):
+        y, ctx = super()._forward(x, train)
+        xp = backend.array_namespace(y)
+        return y + xp.asarray(np.ones(3, np.float32)), ctx
+
+
+class ByCuBLAS(Dense):
+    def _forward(self, x, train):
+        y, ctx = super()._forward(x, train)
+        return y + 0.0 * (x @ self.W.data), ctx
+
+
+class Counting(Dense):
+    """Counts by itself, where a launch does not see it."""
+
+    count = 0
+
+    def _forward(self, x, train):
+        self.count += 1
+        return super()._forward(x, train)
+
+
+class CountingMasks(Dense):
+    """Looks at what should stay in memory."""
+
+    random_names = ("step",)
+    step = 0
+
+    def _forward(self, x, train):
+        self.step += 1
+        y, ctx = super()._forward(x, train)
+        return y * float(self.step), ctx
 
 
 # --- what is learnt ------------------------------------------------------------------------------
@@ -326,6 +370,16 @@ def test_steps_that_are_looked_into_are_ordinary(emulator, data):
     assert tape.recorded == 0
 
 
+def test_the_benchmark_records_its_step(emulator, monkeypatch):
+    monkeypatch.setattr(subjects, "_on_gpu", lambda: True)
+    workload = WORKLOADS["lenet-64"]._replace(model=lambda: small(classes=10), input_shape=IMAGES, batch=2)
+    with capturing(emulator) as tape:
+        step = subjects.step_subject("xpnet graph", workload, "train")
+        losses = [float(step()) for _ in range(4)]
+    assert (tape.recorded, tape.launched) == (1, 3)
+    assert losses == sorted(losses, reverse=True)
+
+
 def test_phases(emulator, data):
     times = PhaseTimes()
     with capturing(emulator):
@@ -366,6 +420,35 @@ def test_graphs_go_with_the_fit(emulator, data):
     assert tape.recorded == 4
 
 
+# --- on a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_gpu():
+    status = next(s for s in backend.available() if s.name == "cupy")
+    if not status.usable:
+        pytest.skip(f"cupy: {status.reason}")
+    with backend.using("cupy", dtype="float64") as chosen:
+        yield chosen
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_graphs_of_a_gpu(on_gpu, data, case):
+    """The same weights as without them; in float64, where products by another kernel are the same but for rounding."""
+    results = [train(CASES[case](cuda_graph=cuda_graph), data) for cuda_graph in (False, True)]
+    assert_equal(results[1], results[0], atol=1e-9)
+
+
+def test_what_a_gpu_refuses(on_gpu, data):
+    """Not the stand-in's errors but CUDA's and CuPy's; training without a graph goes on."""
+    for layer in (Waiting, Uploading, ByCuBLAS):
+        trainer = Trainer(Sequential(Flatten(), layer(3)), cuda_graph=True)
+        with pytest.raises(StateError, match="cannot be recorded"):
+            train(trainer, data)
+        trainer._captured = None
+        train(trainer, data, epochs=1)
+
+
 # --- refused -------------------------------------------------------------------------------------
 
 
@@ -381,49 +464,6 @@ def test_other_libraries(data):
 def test_several_processes(emulator):
     with capturing(emulator), pytest.raises(ValueError, match="cuda_graph=True is for one process"):
         Trainer(small(), cuda_graph=True, communicator=object())
-
-
-class Waiting(Dense):
-    """Looks at a value of its output."""
-
-    def _forward(self, x, train):
-        y, ctx = super()._forward(x, train)
-        return (y * 2.0 if float(y[0, 0]) > 0.0 else y), ctx
-
-
-class Uploading(Dense):
-    def _forward(self, x, train):
-        y, ctx = super()._forward(x, train)
-        xp = backend.array_namespace(y)
-        return y + xp.asarray(np.ones(3, np.float32)), ctx
-
-
-class ByCuBLAS(Dense):
-    def _forward(self, x, train):
-        y, ctx = super()._forward(x, train)
-        return y + 0.0 * (x @ self.W.data), ctx
-
-
-class Counting(Dense):
-    """Counts by itself, where a launch does not see it."""
-
-    count = 0
-
-    def _forward(self, x, train):
-        self.count += 1
-        return super()._forward(x, train)
-
-
-class CountingMasks(Dense):
-    """Looks at what should stay in memory."""
-
-    random_names = ("step",)
-    step = 0
-
-    def _forward(self, x, train):
-        self.step += 1
-        y, ctx = super()._forward(x, train)
-        return y * float(self.step), ctx
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 
 from xpnet import backend
 from xpnet.bench.machine import peaks
-from xpnet.bench.subjects import RIVALS, has_torch, operation_subjects, step_subject
+from xpnet.bench.subjects import GRAPHS, RIVALS, has_torch, operation_subjects, step_subject
 from xpnet.bench.timing import alternate, ratio, summarize
 from xpnet.bench.workloads import OPERATIONS, WORKLOADS
 
@@ -52,7 +52,7 @@ def _workload(settings: dict[str, Any]) -> dict[str, Any]:
     workload = WORKLOADS[settings["name"]]
     if settings["batch"]:
         workload = workload._replace(batch=settings["batch"])
-    made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS)}
+    made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS, *GRAPHS)}
     rows = workload.model().summary(workload.input_shape).rows
     work = [r.multiply_adds for r in rows if r.multiply_adds]
     # forward; then dW and dx of each layer, but no dx of the first
