@@ -306,7 +306,7 @@ class Capturing(Emulator):
 
 
 @contextlib.contextmanager
-def capturing(emulator: Capturing, dtype: str = "float32") -> Iterator[Tape]:
+def capturing(emulator: Capturing, dtype: str = "float64") -> Iterator[Tape]:
     """Let the arrays of NumPy's namespace be CuPy's, whose steps can be captured."""
     with standing_in(emulator, creator, dtype), mock.patch.object(captured, "is_cupy_namespace", return_value=True):
         tape.recorded = tape.launched = 0

@@ -49,8 +49,8 @@ def emulator(tmp_path_factory):
 
 @pytest.fixture
 def data(rng):
-    """26 images: batches of four, and a last one of two."""
-    return rng.standard_normal((26, *IMAGES)).astype(np.float32), rng.integers(0, 3, 26)
+    """14 images: batches of four, and a last one of two."""
+    return rng.standard_normal((14, *IMAGES)).astype(np.float32), rng.integers(0, 3, 14)
 
 
 def small(*more: Layer, classes: int = 3) -> Sequential:
@@ -64,7 +64,7 @@ def small_resnet() -> Sequential:
         shortcut = None if stride == 1 else Conv2D(filters, 1, stride=stride, bias=False)
         return Residual(Sequential(*body), shortcut) if shortcut else Residual(Sequential(*body))
 
-    return Sequential(Conv2D(4, 3, padding=1), BatchNorm(), ReLU(), block(4, 1), block(6, 2), GlobalPool2D(), Dense(3))
+    return Sequential(block(2, 1), block(4, 2), GlobalPool2D(), Dense(3))
 
 
 def train(trainer: Trainer, data, epochs: int = 3) -> dict[str, np.ndarray]:
@@ -80,14 +80,14 @@ def state(trainer: Trainer) -> dict[str, np.ndarray]:
     return arrays | numbers | {f"loss {e.epoch}": e.loss for e in trainer.history.epochs}
 
 
-def assert_equal(got, expected, atol=2e-6):
+def assert_equal(got, expected, rtol=1e-7, atol=1e-9):
     assert set(got) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=atol, err_msg=name)
+        np.testing.assert_allclose(got[name], value, rtol=rtol, atol=atol, err_msg=name)
 
 
 def on_numpy(make, data, **settings):
-    with backend.using("numpy", dtype="float32"):
+    with backend.using("numpy", dtype="float64"):
         return train(make(**settings), data)
 
 
@@ -139,7 +139,7 @@ class CountingMasks(Dense):
 CASES = {
     "relu": lambda **more: Trainer(small(), optimizer=Momentum(lr=0.05), seed=1, **more),
     "dropout, adam, a rate for each update": lambda **more: Trainer(
-        small(Dropout(0.3), Dropout(0.5)), optimizer=Adam(lr=0.01), schedule=Cosine(0.01, period=21, every="update"),
+        small(Dropout(0.3), Dropout(0.5)), optimizer=Adam(lr=0.01), schedule=Cosine(0.01, period=12, every="update"),
         seed=1, **more,
     ),
     "residual, running statistics": lambda **more: Trainer(
@@ -171,25 +171,24 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_as_ordinary_steps_do(emulator, data, case):
-    """Six batches of four and one of two, three epochs: of either shape the first is ordinary, all others launches."""
+    """Three epochs of 4, 4, 4 and 2 images: of either shape the first batch is ordinary, all others are launches."""
     expected = on_numpy(CASES[case], data)
     with capturing(emulator) as tape:
         assert_equal(train(CASES[case](cuda_graph=True), data), expected)
-    assert (tape.recorded, tape.launched) == (2, 21 - 2)
+    assert (tape.recorded, tape.launched) == (2, 12 - 2)
 
 
 def test_lenet(emulator, rng):
     """With sigmoid, on MNIST's shape."""
-    data = rng.standard_normal((12, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, 12)
+    data = rng.standard_normal((8, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, 8)
 
     def make(**more):
         return Trainer(LeNet(activation="sigmoid"), optimizer=Adam(lr=0.01), seed=1, **more)
 
-    with backend.using("numpy", dtype="float64"):
-        expected = train(make(), data)
-    with capturing(emulator, "float64") as tape:
-        assert_equal(train(make(cuda_graph=True), data), expected, atol=1e-9)
-    assert (tape.recorded, tape.launched) == (1, 8)
+    expected = on_numpy(make, data)
+    with capturing(emulator) as tape:
+        assert_equal(train(make(cuda_graph=True), data), expected)
+    assert (tape.recorded, tape.launched) == (1, 5)
 
 
 def test_float16(emulator, data):
@@ -202,8 +201,8 @@ def test_float16(emulator, data):
             results.append(train(trainer, data))
             assert scale.skipped > 0
             assert len({scale.value, 2.0**22, 1.0}) == 3
-    assert tape.launched == 19
-    assert_equal(results[1], results[0], atol=2e-3)
+    assert tape.launched == 10
+    assert_equal(results[1], results[0], rtol=1e-3, atol=2e-3)
 
 
 def test_targets_of_two_axes(emulator, rng):
@@ -224,7 +223,7 @@ def test_only_so_many_shapes_are_recorded(emulator, rng):
         model.build(IMAGES, rng=1)
         gradients = CapturedGradients()
         for n in (2, 3, 4) * 3:
-            x = backend.asarray(rng.standard_normal((n, *IMAGES)).astype(np.float32))
+            x = backend.asarray(rng.standard_normal((n, *IMAGES)))
             gradients(model, loss, x, backend.asarray(rng.integers(0, 3, n), dtype=None))
     assert (tape.recorded, tape.launched) == (2, 4)
 
@@ -316,7 +315,7 @@ def test_between_steps_the_model_may_be_averaged_measured_and_loaded(emulator, d
     expected = on_numpy(make, data)
     with capturing(emulator) as tape:
         assert_equal(train(make(cuda_graph=True), data), expected)
-    assert (tape.recorded, tape.launched) == (2, 19)
+    assert (tape.recorded, tape.launched) == (2, 10)
 
 
 class Changing(Callback):
@@ -364,7 +363,7 @@ def test_steps_that_are_looked_into_are_ordinary(emulator, data):
     expected = on_numpy(CASES["relu"], data)
     with capturing(emulator) as tape, observing(Looking()) as looking:
         assert_equal(train(CASES["relu"](cuda_graph=True), data), expected)
-    assert looking.seen > 21
+    assert looking.seen > 12
     with capturing(emulator), config.using(nan_guard=True):
         assert_equal(train(CASES["relu"](cuda_graph=True), data), expected)
     assert tape.recorded == 0
@@ -373,7 +372,7 @@ def test_steps_that_are_looked_into_are_ordinary(emulator, data):
 def test_the_benchmark_records_its_step(emulator, monkeypatch):
     monkeypatch.setattr(subjects, "_on_gpu", lambda: True)
     workload = WORKLOADS["lenet-64"]._replace(model=lambda: small(classes=10), input_shape=IMAGES, batch=2)
-    with capturing(emulator) as tape:
+    with capturing(emulator, "float32") as tape:
         step = subjects.step_subject("xpnet graph", workload, "train")
         losses = [float(step()) for _ in range(4)]
     assert (tape.recorded, tape.launched) == (1, 3)
@@ -393,7 +392,7 @@ def test_a_run_that_is_resumed(emulator, data, tmp_path):
 
     class Stop(Callback):
         def on_update(self, trainer):
-            if trainer.optimizer.step == 10:
+            if trainer.optimizer.step == 6:
                 trainer.stop("enough")
 
     make = CASES["dropout, adam, a rate for each update"]
@@ -401,7 +400,7 @@ def test_a_run_that_is_resumed(emulator, data, tmp_path):
         expected = train(make(cuda_graph=True), data)
         first = make(cuda_graph=True, callbacks=[Stop()])
         train(first, data)
-        assert first.optimizer.step == 10
+        assert first.optimizer.step == 6
         save_checkpoint(tmp_path / "run.safetensors", first)
         second = make(cuda_graph=True)
         second.model.build(IMAGES, rng=7)
@@ -436,7 +435,7 @@ def on_gpu():
 def test_graphs_of_a_gpu(on_gpu, data, case):
     """The same weights as without them; in float64, where products by another kernel are the same but for rounding."""
     results = [train(CASES[case](cuda_graph=cuda_graph), data) for cuda_graph in (False, True)]
-    assert_equal(results[1], results[0], atol=1e-9)
+    assert_equal(results[1], results[0])
 
 
 def test_what_a_gpu_refuses(on_gpu, data):
