@@ -7,6 +7,7 @@ NumPy's own training is what they are compared to: weights, statistics and histo
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 import numpy as np
 import pytest
@@ -38,12 +39,13 @@ from xpnet.optim import EMA, Adam, AdamW, DynamicLossScale, Momentum
 from xpnet.schedules import Cosine
 from xpnet.training import Callback, CapturedGradients, PhaseTimes, Trainer, captured, load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
 IMAGES = (2, 6, 6)
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
+    if compiler() is None:
+        pytest.skip("no C++ compiler, or not Linux")
     return Capturing(tmp_path_factory.mktemp("kernels"))
 
 
@@ -436,6 +438,18 @@ def test_graphs_of_a_gpu(on_gpu, data, case):
     """The same weights as without them; in float64, where products by another kernel are the same but for rounding."""
     results = [train(CASES[case](cuda_graph=cuda_graph), data) for cuda_graph in (False, True)]
     assert_equal(results[1], results[0])
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5), ("float16", 2e-3)])
+def test_products_of_a_gpu(on_gpu, dtype, tolerance, rng):
+    """Every tile, parts of sums, batches, and rows or columns beside each other; compared to cuBLAS."""
+    product = importlib.import_module("xpnet.kernels.cupy.matmul").capturable_product
+    for G, M, K, N in ((1, 6, 50000, 25), (1, 6, 25, 50000), (1, 64, 400, 120), (1, 2100, 300, 1700), (5, 33, 70, 65)):
+        a, b = (backend.asarray(rng.standard_normal(shape) / K**0.5).astype(dtype) for shape in ((G, K, M), (G, K, N)))
+        for left, right in ((a.swapaxes(1, 2), b), (a.swapaxes(1, 2).copy(), b.swapaxes(1, 2).copy().swapaxes(1, 2))):
+            got = product(left[0], right[0])[None] if G == 1 else product(left, right)
+            exact = left.astype("float64") @ right.astype("float64")
+            assert float(abs(got.astype("float64") - exact).max()) < tolerance * max(1.0, float(abs(exact).max()))
 
 
 def test_what_a_gpu_refuses(on_gpu, data):

@@ -21,7 +21,7 @@ __all__ = ["CapturedGradients", "require_cupy"]
 MOST_GRAPHS = 2  # batches of as many shapes: those of the data set, and the short last one
 SETTINGS = ("allow_tf32", "conv_workspace_gpu", "cudnn", "deterministic", "kernels")  # that a step is launched by
 OF_ONE_STEP = {"_ctx", "_pending", "_store"}  # attributes of layers and losses that come and go
-PLAIN = (bool, int, float, str, tuple, type(None))
+PLAIN = (bool, int, float, str)  # types of attributes that are the same if they are equal
 
 
 def require_cupy(model: Layer) -> None:
@@ -116,9 +116,10 @@ class CapturedGradients:
         self, model: Layer, loss: Loss, x: Array, t: Array, micro_batch: int | None, scaled: bool
     ) -> _Graph | None:
         """Return the graph for a batch, to be recorded or not; None if there are too many."""
-        if not all(graph.fits(model, loss) for graph in self._graphs.values()):
-            self.clear()
         key = (tuple(x.shape), x.dtype, tuple(t.shape), t.dtype, micro_batch, scaled)
+        known = self._graphs.get(key)
+        if known is not None and not known.fits(model, loss):
+            self.clear()
         if key not in self._graphs and len(self._graphs) < MOST_GRAPHS:
             self._graphs[key] = _Graph(model, loss, x, t, micro_batch, scaled)
         return self._graphs.get(key)
@@ -147,7 +148,7 @@ class _Graph:
         self.numbers = Numbers(len(self.counts) + scaled)
         self.recording = Recording()
         self.growth: list[int] | None = None  # of each count in a step; None before the first
-        self.attributes: list[tuple[Any, dict[str, Any]]] = []
+        self.attributes: list[tuple[Any, str, Any]] = []
         self.results: Any = None
 
     def fits(self, model: Layer, loss: Loss) -> bool:
@@ -233,33 +234,29 @@ class _Graph:
             )
         return results
 
-    def _attributes(self) -> list[tuple[Any, dict[str, Any]]]:
-        """Return each layer, and the loss, with the attributes that a recording depends on."""
-        moving: dict[int, set[str]] = {}
-        for owner, name in [*self.counts, *((layer, name) for layer, name, _ in self.buffers)]:
-            moving.setdefault(id(owner), set(OF_ONE_STEP)).add(name)
+    def _attributes(self) -> list[tuple[Any, str, Any]]:
+        """Return owner, name and value of each attribute of the layers and the loss that a recording depends on."""
+        moving = {(id(layer), name) for layer, name in self.counts}
+        moving |= {(id(layer), name) for layer, name, _ in self.buffers}
         owners = [*(layer for _, layer in self.model.named_layers()), self.loss]
         return [
-            (owner, {n: v for n, v in vars(owner).items() if n not in moving.get(id(owner), OF_ONE_STEP)})
+            (owner, name, value)
             for owner in owners
+            for name, value in vars(owner).items()
+            if name not in OF_ONE_STEP and (id(owner), name) not in moving
         ]
 
     def _changed(self) -> str | None:
         """Return the name of an attribute that is not what it was; None if there is none."""
-        for owner, kept in self.attributes:
-            now = vars(owner)
-            for name, value in kept.items():
-                if not (name in now and _is_same(now[name], value)):
-                    return f"{type(owner).__name__}.{name}"
+        for owner, name, value in self.attributes:
+            new = getattr(owner, name, None)
+            if new is not value and not (type(new) is type(value) and isinstance(value, PLAIN) and new == value):
+                return f"{type(owner).__name__}.{name}"
         return None
 
 
 def _settings() -> list[Any]:
     return [config.get(name) for name in SETTINGS]
-
-
-def _is_same(new: Any, value: Any) -> bool:
-    return new is value or (type(new) is type(value) and isinstance(value, PLAIN) and new == value)
 
 
 def _write(array: Array, made: Array) -> None:
