@@ -51,11 +51,6 @@ class Recording:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._graph: Any = None
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether there is something to launch."""
-        return self._graph is not None
-
     def rehearse(self, work: Callable[[], Any]) -> Any:
         """Do the work as it will be recorded, and return its result.
 
