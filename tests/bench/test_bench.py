@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ import pytest
 from xpnet import backend, config
 from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables, worker
 from xpnet.bench.run import measure_apart
-from xpnet.bench.subjects import make_batch, step_subject
+from xpnet.bench.subjects import GRAPHS, make_batch, step_subject
 from xpnet.bench.textbook import Textbook
 from xpnet.bench.timing import summarize
 from xpnet.layers import Dropout, LayerNorm, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.models import LeNet
 from xpnet.optim import Adam
 from xpnet.testing import assert_close
 from xpnet.training import train_step
@@ -152,6 +155,59 @@ def test_the_selected_backend_is_what_is_measured(library):
         scores = step_subject("xpnet", WORKLOADS["lenet-64"]._replace(batch=2), "inference")()
     assert type(scores).__module__.partition(".")[0] == library
     assert backend.array_namespace(loss) is backend.array_namespace(scores)
+
+
+class FakeGraphs:
+    """torch.cuda's part in recording a step, on the CPU: says what it was asked."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def Stream(self):
+        return types.SimpleNamespace(wait_stream=lambda other: self.said.append("the other waits"))
+
+    def current_stream(self):
+        return types.SimpleNamespace(wait_stream=lambda other: self.said.append("this one waits"))
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        self.said.append("rehearse")
+        yield
+
+    def CUDAGraph(self):
+        return types.SimpleNamespace(replay=lambda: self.said.append("replay"))
+
+    @contextlib.contextmanager
+    def graph(self, graph):
+        self.said.append("record")
+        yield
+
+
+def test_torch_records_its_step(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from xpnet.bench.torch_rival import TorchRival
+
+    x, t = make_batch((1, 28, 28), 2)
+    rival = TorchRival(LeNet().build((1, 28, 28)), np.ascontiguousarray(x), t, False)
+    fake = FakeGraphs()
+    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    rival.captured_step()()
+    assert fake.said == ["the other waits", "rehearse", "this one waits", "record", "replay"]
+    assert {int(s["step"]) for s in rival.optimizer.state.values()} == {4}
+
+
+def test_graphs_are_measured_on_a_gpu_alone():
+    workload = WORKLOADS["lenet-64"]._replace(batch=2)
+    with backend.using("numpy"):
+        assert [step_subject(name, workload, mode) for name in GRAPHS for mode in ("train", "inference")] == [None] * 4
+    times = {"median": 0.002, "fastest": 0.001, "lower_quartile": 0.001, "upper_quartile": 0.003, "ratio": 2.0}
+    about = {"cpu": "x", "cores": 1, "threads": 1, "backend": "cupy", "commit": "y", "versions": {}}
+    one = {"flop": 1, "times": {"xpnet": times, "torch graph": times | {"median": 0.007}}}
+    result = {"about": about, "peaks": {"gflops": 1.0, "gigabytes": 1.0}, "workloads": {"lenet-64": {"train": one}}}
+    text = tables(result | {"memory": {}, "operations": {}})
+    assert re.search(r"\| torch channels_last, ms \| torch graph, ms \|", text)
+    assert re.search(r"\| lenet-64 .*\| 7 \|", text)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of memory is read from /proc")

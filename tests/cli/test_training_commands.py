@@ -129,6 +129,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--data", "digits", "--augment", "spin", "--out", "new"], "no augmentation 'spin'"),
         (["train", *TINY, "--augment", "normalize:0.5:0.5"], "normalize would leave the test images as they are"),
         (["train", "--early-stopping", "2"], "early_stopping needs validation"),
+        (["train", *TINY, "--cuda-graph", "always", "--out", "new"], "cuda_graph=True needs CuPy, but the model is of"),
         (["evaluate"], "no run below runs/ here; train one"),
         (["evaluate", "--run", "nowhere"], "nowhere: no such file"),
         (["evaluate", "--run", "full"], "full: no checkpoint of a run here"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +17,7 @@ from unittest import mock
 import array_api_compat.numpy as xp
 import numpy as np
 
-from tests.kernels.emulated_cupy import Emulator, installed
-from xpnet import backend
-from xpnet.kernels import table
+from tests.kernels.emulated_cupy import CREATING, Emulator, standing_in
 from xpnet.layers import Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, ResNet
@@ -29,7 +26,6 @@ from xpnet.training import train_step
 
 launched: list[str] = []
 COPYING = (np.concatenate, np.stack, np.where, np.take)
-CREATING = ("empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "asarray", "arange")
 
 
 class Counted(np.ndarray):
@@ -110,16 +106,7 @@ class Counter(Emulator):
 @contextlib.contextmanager
 def counting() -> Iterator[None]:
     """Let NumPy's arrays be counted ones, which the kernels for CuPy work on, and values be out of sight."""
-    with installed(Counter()) as own, contextlib.ExitStack() as stack:
-        others = {key: f for key, f in table._TABLE.items() if key[0] not in ("numpy", "compiled")}
-        mine = {("numpy", name): function for name, function in own.items()}
-        stack.enter_context(mock.patch.object(table, "_TABLE", others | mine))
-        stack.enter_context(mock.patch.object(table, "_has_numba", return_value=False))
-        for name in CREATING:
-            stack.enter_context(mock.patch.object(xp, name, creator(name)))
-        for module in [m for n, m in sys.modules.items() if n.startswith("xpnet") and hasattr(m, "is_on_host")]:
-            stack.enter_context(mock.patch.object(module, "is_on_host", return_value=False))
-        stack.enter_context(backend.using("numpy", dtype="float32"))
+    with standing_in(Counter(), creator):
         yield
 
 

@@ -15,18 +15,32 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import array_api_compat.numpy as xp
 import numpy as np
 
+from xpnet import backend
 from xpnet.kernels import table
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 SIGNATURE = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 SCALARS = {"long long": np.int64, "Word": np.uint64, "double": np.float64, "bool": np.bool_}
-ELEMENTS = {"float": "float32", "double": "float64", "Half": "float16", "BFloat16": "bfloat16", "bool": "bool"}
+ELEMENTS = {
+    "float": "float32",
+    "double": "float64",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "bool": "bool",
+    "Word": "uint64",
+}
+STRUCTURES = {"Window": 14 * 4, "Product": 12 * 8, "Words": 32 * 8}  # bytes of what is passed by value
+CREATING = ("empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "asarray", "arange")
+STRIDED = ("product_flat", "product_small", "product_large")  # are told how their arrays lie
 
 
 def compiler() -> str | None:
@@ -111,7 +125,7 @@ class Emulator:
         if array is None:
             return np.zeros(1, np.uintp)
         assert isinstance(array, np.ndarray), f"{name}: {array!r} for an array"
-        assert array.flags.c_contiguous, f"{name}: an array with gaps"
+        assert array.flags.c_contiguous or name in STRIDED, f"{name}: an array with gaps"
         element = ELEMENTS[types_.get(parameter[0], parameter[0])]
         assert array.dtype.name == element, f"{name}: {array.dtype} for {element}"
         return np.array([array.ctypes.data], np.uintp)
@@ -119,8 +133,8 @@ class Emulator:
     @staticmethod
     def _value(name, parameter, value):
         kind, _ = parameter
-        if kind == "Window":
-            assert (value.size, value.dtype.itemsize) == (1, 14 * 4)
+        if kind in STRUCTURES:
+            assert (value.size, value.dtype.itemsize) == (1, STRUCTURES[kind])
             return value
         expected = SCALARS[kind]
         allowed = {np.int64: int, np.uint64: np.uint64, np.float64: float, np.bool_: bool}[expected]
@@ -161,3 +175,21 @@ def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
         sys.modules.update(before)
         table._TABLE.clear()
         table._TABLE.update(entries)
+
+
+@contextmanager
+def standing_in(
+    emulator: Emulator, creator: Callable[[str], Callable[..., Any]], dtype: str = "float32"
+) -> Iterator[None]:
+    """Let what `creator(name)` makes of NumPy's functions be CuPy's arrays, whose values are out of sight."""
+    with installed(emulator) as own, ExitStack() as stack:
+        others = {key: f for key, f in table._TABLE.items() if key[0] not in ("numpy", "compiled")}
+        mine = {("numpy", name): function for name, function in own.items()}
+        stack.enter_context(mock.patch.object(table, "_TABLE", others | mine))
+        stack.enter_context(mock.patch.object(table, "_has_numba", return_value=False))
+        for name in CREATING:
+            stack.enter_context(mock.patch.object(xp, name, creator(name)))
+        for module in [m for n, m in sys.modules.items() if n.startswith("xpnet") and hasattr(m, "is_on_host")]:
+            stack.enter_context(mock.patch.object(module, "is_on_host", return_value=False))
+        stack.enter_context(backend.using("numpy", dtype=dtype))
+        yield

@@ -6,6 +6,7 @@ Evidence of what they compute, none of how they behave on a GPU.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import inspect
 import itertools
 import os
@@ -155,6 +156,58 @@ def test_dense_products_with_relu(own, dtype, rng):
         for b in (rng.standard_normal(outputs).astype(dtype), None):
             for name in ("linear_forward", "linear_relu_forward"):
                 compare(*([kernels(name)(x.T, W, b)] for kernels in (own.get, agnostic)), terms=inputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1, 1), (1, 5, 3, 7), (1, 17, 40, 70), (3, 2, 9, 4), (1, 6, 900, 25), (2, 30, 300, 33), (1, 70, 0, 66),
+        (1, 65, 16, 65), (1, 4, 8, 0),
+    ],
+)  # fmt: skip
+def test_products_that_can_be_recorded(own, dtype, shape, rng):
+    """Of every orientation and of slices; in parts where there are few tiles and many terms."""
+    product = inspect.getmodule(own["matmul"]).capturable_product
+    G, M, K, N = shape
+    for _ in range(4):
+        a, b = lying_anyhow(rng, (G, M, K), dtype), lying_anyhow(rng, (G, K, N), dtype)
+        if G == 1 and rng.random() < 0.5:
+            a, b = a[0], b[0]
+        got = product(a, b)
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+        assert got.dtype == dtype
+        assert got.flags.c_contiguous
+        assert_close(got, exact, terms=max(1, K))
+
+
+@pytest.mark.parametrize("name, M, N", [("flat", 40, 150), ("small", 130, 70), ("large", 150, 300)])
+def test_every_tile_gives_the_same(own, monkeypatch, name, M, N, rng):
+    matmul = inspect.getmodule(own["matmul"])
+    monkeypatch.setattr(matmul, "_tile", lambda *size: name)
+    a, b = rng.standard_normal((M, 37)), rng.standard_normal((37, N))
+    assert_close(matmul.capturable_product(a, b), a @ b, terms=37)
+    assert_close(matmul.capturable_product(b.T, a.T), b.T @ a.T, terms=37)
+
+
+def test_parts_cover_all_terms_and_no_more(own, rng):
+    matmul = inspect.getmodule(own["matmul"])
+    for _ in range(500):
+        tiles, K = int(rng.integers(1, 300)), int(rng.integers(0, 100000))
+        part, parts = matmul._parts(tiles, K)
+        assert part % matmul.STEP == 0
+        assert (parts - 1) * part < max(1, K) <= parts * part
+        assert parts == 1 or (tiles * parts <= matmul.BLOCKS and part >= matmul.LEAST_PART)
+    assert {matmul._tile(*size) for size in ((6, 50000), (64, 120), (2048, 1024))} == {"flat", "small", "large"}
+
+
+def lying_anyhow(rng, shape, dtype):
+    """Random matrices (G, M, K), rows or columns beside each other, or every third element."""
+    order = rng.permutation(3)
+    a = rng.standard_normal([shape[i] * 3 for i in order]).astype(dtype)
+    whole = a.transpose(np.argsort(order))
+    starts = [slice(None, size) if rng.random() < 0.5 else slice(None, 3 * size, 3) for size in shape]
+    return whole[tuple(starts)]
 
 
 def values_to_pass(rng, shape, dtype):
@@ -312,6 +365,18 @@ def test_dropout_masks_are_those_of_numpy(own, dtype, shape, rng):
         np.testing.assert_array_equal(mask, keep_mask(shape, rate, *words))
         expected, _ = agnostic("dropout_forward")(x, rate, *words, 1 / (1 - rate))
         compare([y, own["dropout_backward"](x, mask, 2.0)], [expected, agnostic("dropout_backward")(x, mask, 2.0)])
+
+
+def test_dropout_by_numbers_in_memory(own, rng):
+    """The seed and the step of a recorded step; more numbers than one launch takes."""
+    numbers = importlib.import_module("xpnet.kernels.cupy.graph").Numbers(70)
+    values = [int(n) for n in rng.integers(0, 2**63, 69)] + [0.1]
+    values[3], values[68] = 2**64 - 1, 7
+    numbers.set(values)
+    assert [*(int(numbers.whole(i)) for i in range(69)), float(numbers.real(69))] == values
+    x = rng.standard_normal((3, 40))
+    _, mask = own["dropout_forward"](x, 0.5, numbers.whole(3), 1, numbers.whole(68), 2.0)
+    np.testing.assert_array_equal(mask, keep_mask(x.shape, 0.5, values[3], 1, values[68]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

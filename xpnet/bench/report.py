@@ -8,6 +8,7 @@ from typing import Any
 __all__ = ["tables"]
 
 TORCH = ("torch NCHW", "torch channels_last")
+GRAPHS = ("xpnet graph", "torch graph")
 UNITS = {"images": "µs per image, batch", "channels": "µs per channel², channels", "pixels": "µs per pixel, side"}
 
 
@@ -64,14 +65,15 @@ def _spread(times: Mapping[str, Any]) -> str:
 
 
 def _steps(mode: str, found: Mapping[str, Any], peaks: Mapping[str, float]) -> str:
-    header = [mode, "ms", "fastest", "quartiles", "GFLOP/s", "of peak", *(f"{name}, ms" for name in TORCH),
+    graphs = [name for name in GRAPHS if any(name in one["times"] for one in found.values())]
+    header = [mode, "ms", "fastest", "quartiles", "GFLOP/s", "of peak", *(f"{name}, ms" for name in (*TORCH, *graphs)),
               "PyTorch / xpnet", "textbook / xpnet"]  # fmt: skip
     rows = []
     for name, one in found.items():
         times, own = one["times"], one["times"]["xpnet"]
         speed = one["flop"] / own["median"] / 1e9
         best = _best_torch(times)
-        rivals = [_ms(times[name]["median"]) if name in times else "" for name in TORCH]
+        rivals = [_ms(times[name]["median"]) if name in times else "" for name in (*TORCH, *graphs)]
         rows.append([name, _ms(own["median"]), _ms(own["fastest"]), _spread(own), f"{speed:.0f}",
                      f"{100 * speed / peaks['gflops']:.0f} %", *rivals,
                      f"{times[best]['ratio']:.2f}" if best else "",

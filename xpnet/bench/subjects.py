@@ -18,15 +18,16 @@ from xpnet.bench.workloads import Operation, Workload
 from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
 from xpnet.layers import Layer
-from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.optim import Adam
+from xpnet.losses import Loss, SoftmaxCrossEntropy
+from xpnet.optim import Adam, Optimizer
 from xpnet.random import generator
-from xpnet.training import train_step
+from xpnet.training import CapturedGradients, train_step
 
-__all__ = ["FORMATS", "RIVALS", "layer_subject", "make_batch", "operation_subjects", "step_subject"]
+__all__ = ["FORMATS", "GRAPHS", "RIVALS", "layer_subject", "make_batch", "operation_subjects", "step_subject"]
 
 FORMATS = {"torch NCHW": False, "torch channels_last": True}
 RIVALS = (*FORMATS, "textbook")
+GRAPHS = ("xpnet graph", "torch graph")  # training steps that were recorded as CUDA graphs
 
 
 def make_batch(input_shape: tuple[int, ...], batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,22 +68,27 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
     Parameters
     ----------
     name : str
-        ``"xpnet"`` (on the selected backend) or one of `RIVALS`.
+        ``"xpnet"`` (on the selected backend) or one of `RIVALS` or `GRAPHS`.
     workload : Workload
     mode : {"train", "inference"}
 
     Returns
     -------
     function, or None
-        None if the rival is not installed or has no such network.
+        None if the rival is not installed or has no such network, or if there are no CUDA graphs.
     """
+    if name in GRAPHS and (mode != "train" or not _on_gpu()):
+        return None
     x, t = make_batch(workload.input_shape, workload.batch)
-    with backend.using("numpy") if name in RIVALS else contextlib.nullcontext():
+    own = name in ("xpnet", "xpnet graph")
+    with contextlib.nullcontext() if own else backend.using("numpy"):
         model = workload.model()
         model.build(workload.input_shape, rng=0)
-        if name == "xpnet":
+        if own:
             given, labels = _as_loaded(x), backend.asarray(t, dtype=None)
             loss, optimizer = SoftmaxCrossEntropy(), Adam()
+            if name == "xpnet graph":
+                return _captured_step(model, loss, optimizer, given, labels)
             if mode == "train":
                 return lambda: train_step(model, loss, optimizer, given, labels)
             return lambda: model.predict(given)
@@ -97,8 +103,21 @@ def step_subject(name: str, workload: Workload, mode: str) -> Callable[[], objec
         return (lambda: book.train_step(wide, t)) if mode == "train" else (lambda: book.predict(wide))
     if not has_torch():
         return None
-    rival = _torch_rival(model, np.ascontiguousarray(x), t, FORMATS[name])
+    rival = _torch_rival(model, np.ascontiguousarray(x), t, FORMATS.get(name, False))
+    if name == "torch graph":
+        return rival.captured_step()
     return rival.train_step if mode == "train" else rival.predict
+
+
+def _captured_step(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, t: Any) -> Callable[[], object]:
+    gradients = CapturedGradients()
+
+    def step() -> Any:
+        value, _ = gradients(model, loss, x, t)
+        optimizer.update(model)
+        return value
+
+    return step
 
 
 def layer_subject(operation: Operation) -> Callable[[], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,20 @@ class TorchRival:
         loss.backward()
         self.optimizer.step()
         return loss
+
+    def captured_step(self) -> Callable[[], None]:
+        """Return the whole of `train_step` as a CUDA graph, the update too, as PyTorch's documentation does it."""
+        self.optimizer = torch.optim.Adam(self.module.parameters(), capturable=self.x.is_cuda)
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(3):
+                self.train_step()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.train_step()
+        return graph.replay
 
     def predict(self) -> torch.Tensor:
         """Inference."""

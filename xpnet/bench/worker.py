@@ -19,7 +19,7 @@ import numpy as np
 from xpnet import backend
 from xpnet.bench.machine import peaks
 from xpnet.bench.scaling import CURVES, compare
-from xpnet.bench.subjects import RIVALS, has_torch, operation_subjects, step_subject
+from xpnet.bench.subjects import GRAPHS, RIVALS, has_torch, operation_subjects, step_subject
 from xpnet.bench.timing import alternate, ratio, summarize
 from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS, Workload
 from xpnet.errors import BackendUnavailableError
@@ -61,7 +61,7 @@ def _wanted(settings: dict[str, Any]) -> Workload:
 
 def _workload(settings: dict[str, Any]) -> dict[str, Any]:
     workload = _wanted(settings)
-    made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS)}
+    made = {name: step_subject(name, workload, settings["mode"]) for name in ("xpnet", *RIVALS, *GRAPHS)}
     rows = workload.model().summary(workload.input_shape).rows
     work = [r.multiply_adds for r in rows if r.multiply_adds]
     # forward; then dW and dx of each layer, but no dx of the first

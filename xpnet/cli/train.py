@@ -117,12 +117,12 @@ def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
             raise ValueError("train: --resume takes settings and folder of the run; leave out --config and --out")
         saved = open_settings(args.resume)
         changed = {name for name in given if given[name] != getattr(saved, name)}
-        fixed = {f"--{name.replace('_', '-')}" for name in changed - {"epochs", "backend", "on_device"}}
+        fixed = {f"--{name.replace('_', '-')}" for name in changed - {"epochs", "backend", "on_device", "cuda_graph"}}
         fixed |= set() if args.scale_lr is None else {"--scale-lr"}
         if fixed:
             raise ValueError(
-                "train: a run that is resumed keeps its settings (only epochs, backend and on-device may change): "
-                + ", ".join(sorted(fixed))
+                "train: a run that is resumed keeps its settings "
+                "(only epochs, backend, on-device and cuda-graph may change): " + ", ".join(sorted(fixed))
             )
         settings, folder = dataclasses.replace(saved, **given), args.resume
     else:

@@ -64,7 +64,8 @@ def dropout_forward(
     xp = check_arrays("dropout", x=x)
     if not 0.0 <= rate < 1.0:
         raise ArgumentError("dropout", f"rate must be at least 0 and below 1, got {rate!r}")
-    if not all(hasattr(n, "__index__") and 0 <= n < 2**64 for n in (seed, stream, step)):
+    # of an array, which only a recorded step gives, looking would wait for the device
+    if not all(isinstance(n, type(x)) or (hasattr(n, "__index__") and 0 <= n < 2**64) for n in (seed, stream, step)):
         raise ArgumentError(
             "dropout", f"seed, stream and step must be integers from 0 to 2**64 - 1, got {(seed, stream, step)}"
         )

@@ -77,6 +77,9 @@ class Settings:
     on_device: str = _field(
         "auto", "whether the images are kept on the GPU; auto: if they fit", choices=tuple(ON_DEVICE)
     )
+    cuda_graph: str = _field(
+        "never", "launch the gradient of a step as one CUDA graph; needs the backend cupy", choices=("never", "always")
+    )
     seed: int = _field(0, "of weights, order of images and augmentation", least=0)
     backend: str | None = _field(
         None, "auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; by default XPNET_BACKEND"

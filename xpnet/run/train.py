@@ -175,6 +175,7 @@ def _trainer(
         callbacks=callbacks,
         seed=settings.seed,
         communicator=comm if comm.size > 1 else None,
+        cuda_graph=settings.cuda_graph == "always",
     )
 
 

@@ -9,6 +9,7 @@ from xpnet.training.callbacks import (
     PhaseTimes,
     TensorBoard,
 )
+from xpnet.training.captured import CapturedGradients
 from xpnet.training.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.training.evaluation import Evaluation, evaluate, predict
 from xpnet.training.history import Epoch, History
@@ -20,6 +21,7 @@ __all__ = [
     "Accuracy",
     "CSVLog",
     "Callback",
+    "CapturedGradients",
     "Checkpoint",
     "ClassScores",
     "ConfusionMatrix",

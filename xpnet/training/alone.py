@@ -8,7 +8,6 @@ from xpnet.backend import Array
 from xpnet.data import Loader
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.position import Position
-from xpnet.training.step import forward_backward
 
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
@@ -34,7 +33,7 @@ class Alone:
 
     def learn(self, trainer: Trainer, x: Array, t: Array, position: Position) -> None:
         """Set the gradients of the model by a batch, and count its loss and accuracy."""
-        value, y = forward_backward(
+        value, y = trainer.forward_backward(
             trainer.model,
             trainer.loss,
             x,

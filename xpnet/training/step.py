@@ -76,7 +76,7 @@ def forward_backward(
     t: Array,
     *,
     micro_batch: int | None = None,
-    scale: float = 1.0,
+    scale: float | Array = 1.0,
     enter: Callable[[str], object] = lambda phase: None,
 ) -> tuple[Array, Array]:
     """Set the gradients of the model for one batch; return the loss and the model's output.
@@ -89,7 +89,7 @@ def forward_backward(
     micro_batch : int, optional
         Go through the batch in pieces of so many samples: the gradient of the whole batch in the memory
         of one piece. Equal to rounding, except that batch normalisation sees each piece alone.
-    scale : float, default 1
+    scale : float or 0-d array, default 1
         Multiply the gradients by it; they may overflow then, without a warning.
     enter : function of a str
         Called at the beginning of each phase, with "forward", "loss" or "backward".
@@ -114,10 +114,10 @@ def forward_backward(
 
 
 def _backward(
-    model: Layer, loss: Loss, factor: Any, scale: float, enter: Callable[[str], object], *, fresh: bool
+    model: Layer, loss: Loss, factor: Any, scale: float | Array, enter: Callable[[str], object], *, fresh: bool
 ) -> None:
     """Go back from the loss, times a factor; NumPy warns of overflows only where none was to be expected."""
-    with contextlib.nullcontext() if scale == 1.0 else np.errstate(over="ignore", invalid="ignore"):
+    with contextlib.nullcontext() if is_plain(scale) and scale == 1.0 else np.errstate(over="ignore", invalid="ignore"):
         dy = loss.backward(factor)
         enter("backward")
         if fresh:
@@ -126,7 +126,13 @@ def _backward(
 
 
 def _accumulate(
-    model: Layer, loss: Loss, x: Array, t: Array, micro_batch: int, scale: float, enter: Callable[[str], object]
+    model: Layer,
+    loss: Loss,
+    x: Array,
+    t: Array,
+    micro_batch: int,
+    scale: float | Array,
+    enter: Callable[[str], object],
 ) -> tuple[Array, Array]:
     """Add up the gradients of the pieces, each times its weight, and divide by the sum of the weights."""
     N = x.shape[0]

@@ -21,12 +21,14 @@ from xpnet.optim.loss_scale import as_loss_scale
 from xpnet.schedules import Schedule, as_schedule
 from xpnet.training.alone import Alone
 from xpnet.training.callbacks import Callback, Checkpoint
+from xpnet.training.captured import CapturedGradients, require_cupy
 from xpnet.training.evaluation import Evaluation, named_metrics
 from xpnet.training.history import Epoch, History
 from xpnet.training.metrics import Metric
 from xpnet.training.position import Position
 from xpnet.training.progress import ProgressBar, epoch_line, memory_use, skipped
 from xpnet.training.shortage import advised
+from xpnet.training.step import forward_backward
 
 if TYPE_CHECKING:
     from xpnet.distributed import Communicator
@@ -68,6 +70,10 @@ class Trainer:
     communicator : Communicator, optional
         Of the ranks that train together, each with its share of every batch; see `xpnet.distributed`. Batch sizes
         are those of all ranks together.
+    cuda_graph : bool, default False
+        With CuPy: launch forward, loss and backward of a step as one CUDA graph, recorded at the second batch of a
+        shape. For models whose steps are shorter than it takes to launch their kernels one by one; costs the
+        memory of a step for each shape of batch. See `xpnet.training.CapturedGradients`.
 
     Attributes
     ----------
@@ -80,7 +86,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If a name is unknown or micro_batch is below 1.
+        If a name is unknown, micro_batch is below 1, or cuda_graph goes with another library than CuPy or with a
+        communicator.
 
     Examples
     --------
@@ -110,9 +117,17 @@ class Trainer:
         metrics: Sequence[str | Metric] = (),
         callbacks: Sequence[Callback] = (),
         communicator: Communicator | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"Trainer: micro_batch must be at least 1, got {micro_batch!r}")
+        if cuda_graph:
+            require_cupy(model)
+            if communicator is not None:
+                raise ValueError(
+                    "Trainer: cuda_graph=True is for one process, since several exchange sums within a step; "
+                    "leave out cuda_graph or the communicator"
+                )
         self.model = model
         self.loss = losses.by_name(loss)
         self.optimizer = optim.by_name(optimizer)
@@ -126,6 +141,7 @@ class Trainer:
         self.history = History()
         self.position = Position()
         self.parallel = Alone() if communicator is None else _data_parallel(communicator)
+        self._captured = CapturedGradients() if cuda_graph else None
         self._last = 0
         self._stop: str | None = None
         self._interrupted = False
@@ -195,6 +211,8 @@ class Trainer:
                 raise
             finally:
                 self.parallel.end(loader)
+                if self._captured is not None:
+                    self._captured.clear()
                 self._call("on_fit_end", error)
         return self.history
 
@@ -212,6 +230,11 @@ class Trainer:
             types = {dtype_name(p.data.dtype) for p in self.model.parameters()}
             self._loss_scale = as_loss_scale("dynamic" if "float16" in types else None)
         return self._loss_scale if isinstance(self._loss_scale, LossScale) else None
+
+    @property
+    def forward_backward(self) -> Callable[..., tuple[Array, Array]]:
+        """What sets the gradients of the model by a batch: `forward_backward`, or with cuda_graph what replays it."""
+        return forward_backward if self._captured is None else self._captured
 
     @property
     def scale(self) -> float:

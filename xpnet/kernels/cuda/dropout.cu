@@ -16,12 +16,15 @@ __device__ inline void philox(Word counter[4], Word key0, Word key1) {
 
 // Element e of the mask, counted in C order of the array's indices, is kept if word e is at least `threshold`: the
 // lower or upper half of 64-bit output e / 2, of which block e / 8 has four. In memory, element `position` of image n
-// of `positions` lies at position * images + n. A thread has eight elements of one image.
+// of `positions` lies at position * images + n. A thread has eight elements of one image. Seed and step are numbers, or
+// in memory if their pointers are not null.
 extern "C" __global__ void dropout_forward(const T* x, T* y, bool* mask, long long images, long long positions,
-                                           long long threads, Word seed, Word stream, Word step, Word threshold,
-                                           double scale) {
+                                           long long threads, const Word* seed_at, Word seed, Word stream,
+                                           const Word* step_at, Word step, Word threshold, double scale) {
     const I t = thread_index(), N = I(images), M = I(positions);
     if (t >= I(threads)) return;
+    if (seed_at) seed = *seed_at;
+    if (step_at) step = *step_at;
     const I n = t % N, first = t / N * 8;
     Word random[4];
     Word drawn = ~Word(0);  // the block that `random` holds

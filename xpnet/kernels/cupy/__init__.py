@@ -3,6 +3,34 @@
 Imported when the first CuPy array comes by. Nothing here waits for the device.
 """
 
-from xpnet.kernels.cupy import activation, bias, conv, cudnn, depthwise, dropout, loss, norm, optim, pool, special
+from xpnet.kernels.cupy import (
+    activation,
+    bias,
+    conv,
+    cudnn,
+    depthwise,
+    dropout,
+    graph,
+    loss,
+    matmul,
+    norm,
+    optim,
+    pool,
+    special,
+)
 
-__all__ = ["activation", "bias", "conv", "cudnn", "depthwise", "dropout", "loss", "norm", "optim", "pool", "special"]
+__all__ = [
+    "activation",
+    "bias",
+    "conv",
+    "cudnn",
+    "depthwise",
+    "dropout",
+    "graph",
+    "loss",
+    "matmul",
+    "norm",
+    "optim",
+    "pool",
+    "special",
+]

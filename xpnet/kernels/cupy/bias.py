@@ -11,6 +11,7 @@ from xpnet.kernels.agnostic import relu
 from xpnet.kernels.cuda import is_wide
 from xpnet.kernels.cupy.activation import relu_backward
 from xpnet.kernels.cupy.launch import innermost, kernel, launch, power_of_two
+from xpnet.kernels.cupy.matmul import matmul
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
@@ -51,13 +52,13 @@ def bias_gradient(dy: Array) -> Array:
 @register("cupy", "linear_forward")
 def linear_forward(x: Array, W: Array, b: Array | None) -> Array:
     """x @ W + b of x (N, I), W (I, O)."""
-    return add_bias(x @ W, b, 1, False)
+    return add_bias(matmul(x, W), b, 1, False)
 
 
 @register("cupy", "linear_relu_forward")
 def linear_relu_forward(x: Array, W: Array, b: Array | None) -> Array:
     """relu(x @ W + b) of x (N, I), W (I, O): a product and one launch."""
-    return add_bias(x @ W, b, 1, True)
+    return add_bias(matmul(x, W), b, 1, True)
 
 
 @register("cupy", "relu_bias_backward")

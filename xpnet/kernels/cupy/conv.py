@@ -17,7 +17,9 @@ from xpnet.kernels.agnostic.conv import blocks
 from xpnet.kernels.cuda import is_wide
 from xpnet.kernels.cupy import cudnn
 from xpnet.kernels.cupy.bias import bias_gradient, with_bias
+from xpnet.kernels.cupy.graph import is_recording
 from xpnet.kernels.cupy.launch import THREADS, innermost, kernel, launch, window_argument
+from xpnet.kernels.cupy.matmul import matmul
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
@@ -60,9 +62,9 @@ def _product(a: Array, b: Array) -> Array:
     """Multiply each of the matrices `a` (G, M, K) with its rows of `b` (G*K, L): (G*M, L)."""
     G, M, K = a.shape
     if G == 1:
-        return a[0] @ b
-    if a.dtype.char in "fd":
-        return cupy.matmul(a, b.reshape(G, K, -1)).reshape(G * M, -1)
+        return matmul(a[0], b)
+    if a.dtype.char in "fd" or is_recording():
+        return matmul(a, b.reshape(G, K, -1)).reshape(G * M, -1)
     # batches of 16-bit matrices CuPy would convert to float32, or refuse
     out = cupy.empty((G * M, b.shape[1]), dtype=b.dtype)
     for g in range(G):
@@ -132,10 +134,11 @@ def _weight_gradients(dy: Array, x: Array, window: Window, groups: int) -> Itera
     for block in _blocks(window, x.shape[0], x):
         part, columns = _part(dy, block), _columns(x, window, block)
         if groups == 1:
-            yield (part @ columns.T)[None]
-        else:
-            by_group = columns.reshape(groups, -1, columns.shape[1]), part.reshape(groups, -1, part.shape[1])
-            yield cupy.stack([d @ c.T for c, d in zip(*by_group, strict=True)])
+            yield matmul(part, columns.T)[None]
+            continue
+        c, d = columns.reshape(groups, -1, columns.shape[1]), part.reshape(groups, -1, part.shape[1])
+        by_group = d, c.swapaxes(1, 2)
+        yield matmul(*by_group) if is_recording() else cupy.stack([m @ n for m, n in zip(*by_group, strict=True)])
 
 
 @register("cupy", "conv2d_input_gradient")

@@ -47,7 +47,8 @@ class Callback:
     def on_phase(self, trainer: Trainer, phase: str) -> None:
         """At the beginning of each phase: data, forward, loss, backward, update, validation or callbacks.
 
-        With several processes there is "exchange" too, between backward and update.
+        With several processes there is "exchange" too, between backward and update. A step launched as a CUDA graph
+        has "graph" in place of forward, loss and backward.
         """
 
     def on_update(self, trainer: Trainer) -> None:
