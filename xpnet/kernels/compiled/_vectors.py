@@ -49,14 +49,22 @@ class Vectors:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
-    def below(self, count: Any) -> Any:
-        """Return a mask of the first `count` elements of a vector."""
+    def _counts(self, count: Any) -> Any:
+        """Return a vector of one integer."""
         kind = ir.VectorType(ir.IntType(32), self.lanes)
         undefined, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(kind, None)
         count = self.builder.trunc(count, ir.IntType(32))
         counts = self.builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
-        counts = self.builder.shuffle_vector(counts, undefined, zeros)
-        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), counts)
+        return self.builder.shuffle_vector(counts, undefined, zeros)
+
+    def below(self, count: Any) -> Any:
+        """Return a mask of the first `count` elements of a vector."""
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self._counts(count))
+
+    def outside(self, place: Any, limit: Any) -> Any:
+        """Return a mask of all elements if a place is negative or not below the limit, else of none."""
+        return self.builder.icmp_unsigned(">=", self._counts(place), self._counts(limit))
 
     def multiply_add(self, a: Any, b: Any, sums: Any) -> None:
         """sums += a * b, fused where the processor can."""

@@ -21,14 +21,14 @@ from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy import conv, winograd
+from xpnet.kernels.numpy import conv
 from xpnet.kernels.numpy.conv import scratch
 from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import run_all, threads_allowed
 
 __all__ = [
-    "conv2d_algorithm",
+    "at_most",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
@@ -41,7 +41,6 @@ PARTS = 8  # whose sums make up a weight gradient, whatever the number of thread
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
-WINOGRAD = 128  # channels on both sides: with fewer, these loops take no longer than tiles of Winograd
 
 
 class _Plan(NamedTuple):
@@ -143,7 +142,7 @@ def _parts(plan: _Plan, taps: int, most: int) -> int:
     return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
 
 
-def _at_most(scratch_bytes: int) -> int:
+def at_most(scratch_bytes: int) -> int:
     """Return how many threads' memory the workspace holds; how the work is cut, and so the bits, do not hang on it."""
     return config.get("conv_workspace") // scratch_bytes
 
@@ -168,15 +167,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
         return work
 
     blocks = plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))
-    run_all([call(block) for block in blocks], at_most=_at_most(ring_size * x.itemsize))
+    run_all([call(block) for block in blocks], at_most=at_most(ring_size * x.itemsize))
     return y
-
-
-@register("compiled", "conv2d_algorithm")
-def conv2d_algorithm(W: Array, window: Window) -> str:
-    """Return "winograd" where a 3x3 convolution without groups was measured to gain by it, else "gemm"."""
-    few = min(W.shape[:2]) < WINOGRAD and loader.usable("_conv_loops", "convolve", W.dtype)
-    return "gemm" if few else winograd.conv2d_algorithm(W, window)
 
 
 @register("compiled", "conv2d_forward")
@@ -234,7 +226,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
         return work
 
     calls = [call(block, out) for block, out in zip(blocks, sums, strict=True)]
-    run_all(calls, at_most=_at_most(_gradient_memory(plan, F, x.itemsize)))
+    run_all(calls, at_most=at_most(_gradient_memory(plan, F, x.itemsize)))
     total = sums.sum(axis=0).reshape(filters, taps)
     return np.ascontiguousarray(total[:F, :K]).reshape(shape)
 

@@ -35,6 +35,8 @@ SMALL_PRODUCT = 1_000_000
 
 PRODUCTS = 1 << 18  # bytes of weight gradients of single output rows that are made before they are summed up
 
+LINE = 64  # bytes of a line of the cache, at whose borders loads take twice as long
+
 _local = threading.local()  # one scratch buffer a thread, kept from call to call
 
 
@@ -43,7 +45,8 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     buffer = getattr(_local, "buffer", None)
     if buffer is None or buffer.size < size:
-        buffer = _local.buffer = np.empty(size, dtype=np.uint8)
+        buffer = np.empty(size + LINE, dtype=np.uint8)
+        buffer = _local.buffer = buffer[-buffer.__array_interface__["data"][0] % LINE :]
     return buffer[:size].view(dtype).reshape(shape)
 
 
