@@ -66,6 +66,15 @@ class Vectors:
         """Return a mask of all elements if a place is negative or not below the limit, else of none."""
         return self.builder.icmp_unsigned(">=", self._counts(place), self._counts(limit))
 
+    def bits(self, mask: Any) -> Any:
+        """Return a mask as integers that are all ones where it holds."""
+        return self.builder.sext(mask, ir.VectorType(ir.IntType(8 * self.itemsize), self.lanes))
+
+    def without(self, value: Any, bits: Any) -> Any:
+        """Return zeros instead of the elements where all bits are set."""
+        kept = self.builder.and_(self.builder.bitcast(value, bits.type), self.builder.not_(bits))
+        return self.builder.bitcast(kept, self.type)
+
     def multiply_add(self, a: Any, b: Any, sums: Any) -> None:
         """sums += a * b, fused where the processor can."""
         kind = ir.FunctionType(self.type, [self.type] * 3)

@@ -41,9 +41,9 @@ def _find_places(places: Any, first: int, last: int, lanes: int, geometry: Any) 
 
 def _transform_kernels(w: Any, u: Any, begin: int, end: int) -> None:
     """Write the vectors `begin` to `end` of u (36, ...), of kernels w (3x3, ...)."""
-    lanes, count = VECTOR // w.itemsize, w.size // 9
+    lanes, plane = VECTOR // w.itemsize, u.size // POINTS
     for k in range(begin * lanes, end * lanes, lanes):
-        kernel_points(u, k, count, w, k, 0, 0, 3, 3, count, 0)
+        kernel_points(u, k, plane, w, k, 0, 0, 3, 3, w.size // 9, 0, w)
 
 
 @inline
@@ -67,8 +67,8 @@ def _multiply(out: Any, at: int, add: bool, a: Any, a_at: int, step: int, rows: 
             f += 1
 
 
-def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places: Any, least: Any, geometry: Any,
-              begin: int, end: int) -> None:  # fmt: skip
+def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places: Any, nothing: Any,
+              least: Any, geometry: Any, begin: int, end: int) -> None:  # fmt: skip
     """Write the vectors `begin` to `end` of y (F, OH, OW, N), for some filters at a time.
 
     `u` are the transformed kernels (36, F, C), each point with some room behind it. `inputs` hold (pairs of vectors,
@@ -88,7 +88,7 @@ def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places
             for k in range(count):
                 at = k // 2 * pair_inputs + c // BLOCK * leap + c % BLOCK * wide + k % 2 * lanes
                 h, w, n = places[4 * k] - top, places[4 * k + 1] - left, places[4 * k + 2]
-                input_points(inputs, at, plane, x, c * H * W * N + n, h, w, H, W, N, 0)
+                input_points(inputs, at, plane, x, c * H * W * N + n, h, w, H, W, N, 0, nothing)
         for f in range(0, F, GROUP):
             rows = min(GROUP, F - f)
             for point in range(POINTS):
@@ -103,7 +103,7 @@ def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places
 
 
 def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients: Any, square: Any, places: Any,
-                     geometry: Any, part: Any, begin: int, end: int) -> None:  # fmt: skip
+                     nothing: Any, geometry: Any, part: Any, begin: int, end: int) -> None:  # fmt: skip
     """Write to dw (3x3, panels of two vectors of channels, F, channels) what the vectors `begin` to `end` give.
 
     `part` are the first channel and filter and how many of them. `sums` hold (36, panels, filters, channels of a
@@ -126,7 +126,9 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients
             for k in range(length // lanes):
                 h, w, n = places[4 * k] - top, places[4 * k + 1] - left, places[4 * k + 2]
                 for i in range(min(lanes, channels - e)):
-                    input_points(square, i * lanes, lanes * lanes, x, (c + e + i) * H * W * N + n, h, w, H, W, N, 0)
+                    input_points(
+                        square, i * lanes, lanes * lanes, x, (c + e + i) * H * W * N + n, h, w, H, W, N, 0, nothing
+                    )
                 at = (e // wide * row + k * lanes) * wide + e % wide
                 for point in range(POINTS):
                     transpose(inputs, at + point * plane, wide, square, point * lanes * lanes)
@@ -134,7 +136,7 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients
             for k in range(length // lanes):
                 h, w, n, again = places[4 * k], places[4 * k + 1], places[4 * k + 2], places[4 * k + 3]
                 gradient_points(gradients, g * step + k * lanes, row, dy, (f + g) * OH * OW * N + n, h, w, OH, OW, N,
-                                again)  # fmt: skip
+                                again, nothing)  # fmt: skip
         for point in range(POINTS):
             for panel in range(panels):
                 _multiply(sums, (point * panels + panel) * filters * wide, True, gradients, point * row, step, filters,
@@ -154,5 +156,5 @@ _geometry, _part, _int = types.UniTuple(types.int64, 9), types.UniTuple(types.in
 _ints = types.int64[::1]
 
 transform_kernels = Kernel(_transform_kernels, lambda T: (T, T, _int, _int))
-convolve = Kernel(_convolve, lambda T: (T, T, T, T, T, T, _ints, T.dtype, _geometry, _int, _int))
-weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, T, T, _ints, _geometry, _part, _int, _int))
+convolve = Kernel(_convolve, lambda T: (T, T, T, T, T, T, _ints, T, T.dtype, _geometry, _int, _int))
+weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, T, T, _ints, T, _geometry, _part, _int, _int))

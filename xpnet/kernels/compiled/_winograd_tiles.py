@@ -5,7 +5,6 @@ A transform along one axis is some ten sums; a matrix kron(B, B) would take 36 m
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -99,75 +98,54 @@ def _write_points(v: Vectors, tile: list[list[_Number]], points: Any, plane: Any
         v.store(number.value, v.builder.gep(points, [v.builder.mul(plane, ir.Constant(i64, k))]))
 
 
-def _inside(builder: Any, size: int, place: Sequence[Any]) -> Any:
-    """Tell whether size x size pixels lie in an image; `place` is row and column, height and width of the image."""
-    h, w, height, width = place
-    rest = [builder.sub(limit, ir.Constant(i64, size - 1)) for limit in (height, width)]
-    near = [builder.icmp_signed("<", first, limit) for first, limit in zip((h, w), rest, strict=True)]
-    far = [builder.icmp_signed(">=", first, ir.Constant(i64, 0)) for first in (h, w)]
-    return functools.reduce(builder.and_, near + far)
+def _read_image(v: Vectors, image: Any, nothing: Any, size: int, given: Sequence[Any]) -> list[list[_Number]]:
+    """Read size x size vectors, zeros for what lies outside the image and for elements that are not wanted.
 
+    `given` are row and column of the first, height and width of the image, the numbers of a pixel, and how many of a
+    vector's elements are not wanted. Rows outside are read at `nothing`, columns outside are masked.
+    """
+    builder, (h, w, height, width, pixel, without) = v.builder, given
+    zero = ir.Constant(i64, 0)
 
-def _whole(v: Vectors, image: Any, size: int, place: Sequence[Any], pixel: Any) -> list[list[_Number]]:
-    """Read size x size vectors that lie in an image."""
-    h, w, _, width = place
-    builder = v.builder
-    first = builder.gep(image, [builder.mul(builder.add(builder.mul(h, width), w), pixel)])
-    row = builder.mul(width, pixel)
-    lines = [builder.gep(first, [builder.mul(row, ir.Constant(i64, i))]) for i in range(size)]
-    columns = [builder.mul(pixel, ir.Constant(i64, j)) for j in range(size)]
-    return [[_Number(v, v.load(builder.gep(line, [column]))) for column in columns] for line in lines]
-
-
-def _partial(v: Vectors, image: Any, size: int, place: Sequence[Any], pixel: Any, unused: Any) -> list[list[_Number]]:
-    """Read size x size vectors, zeros for those outside the image and for elements that are `unused`."""
-    h, w, height, width = place
-    builder = v.builder
-
-    def line(first: Any, limit: Any, step: Any) -> list[tuple[Any, Any]]:
+    def line(first: Any, limit: Any) -> list[tuple[Any, Any, Any]]:
         places = [builder.add(first, ir.Constant(i64, i)) for i in range(size)]
-        insides = [builder.icmp_unsigned("<", place, limit) for place in places]
-        nearest = [builder.select(one, place, ir.Constant(i64, 0)) for one, place in zip(insides, places, strict=True)]
-        return [(builder.mul(near, step), v.outside(place, limit)) for near, place in zip(nearest, places, strict=True)]
+        inside = [builder.icmp_unsigned("<", place, limit) for place in places]
+        return [(one, builder.select(one, place, zero), place) for one, place in zip(inside, places, strict=True)]
 
-    columns = line(w, width, pixel)
-    tile = []
-    for at, outside in line(h, height, builder.mul(width, pixel)):
-        row, hidden = builder.gep(image, [at]), builder.or_(outside, unused)
-        tile.append(
-            [
-                _Number(v, builder.select(builder.or_(hidden, none), v.zero, v.load(builder.gep(row, [column]))))
-                for column, none in columns
-            ]
+    unused = v.below(without)
+    columns = []
+    for inside, nearest, place in line(w, width):
+        from_first = builder.mul(builder.sub(nearest, line(w, width)[0][1]), pixel)
+        columns.append(
+            (inside, builder.select(inside, from_first, zero), v.bits(builder.or_(v.outside(place, width), unused)))
         )
+    left = builder.mul(line(w, width)[0][1], pixel)
+    tile = []
+    for inside, nearest, _ in line(h, height):
+        row = builder.gep(image, [builder.add(builder.mul(builder.mul(nearest, width), pixel), left)])
+        row = builder.select(inside, row, nothing)
+        tile.append([_Number(v, v.without(v.load(builder.gep(row, [at])), mask)) for _, at, mask in columns])
     return tile
 
 
 def _points(transform: Callable[..., list[_Number]], size: int) -> Callable[..., Any]:
-    """Return ``tile(points, at, plane, x, start, h, w, height, width, pixel, without)``.
+    """Return ``tile(points, at, plane, x, start, h, w, height, width, pixel, without, nothing)``.
 
     Reads size x size vectors from row h and column w on of an image ``x[start :]``, zeros outside it and in the first
-    ``without`` elements of each, and writes 6x6 of them, ``plane`` apart.
+    ``without`` elements of each, and writes 6x6 of them, ``plane`` apart; ``nothing`` are zeros for six pixels.
     """
 
     @intrinsic
     def tile(typing: Any, points: Any, at: Any, plane: Any, x: Any, start: Any, h: Any, w: Any, height: Any,
-             width: Any, pixel: Any, without: Any) -> Any:  # fmt: skip
-        kinds = (points, at, plane, x, start, h, w, height, width, pixel, without)
+             width: Any, pixel: Any, without: Any, nothing: Any) -> Any:  # fmt: skip
+        kinds = (points, at, plane, x, start, h, w, height, width, pixel, without, nothing)
 
         def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             v = Vectors(context, builder, points)
             out, image = v.at(points, given[0], given[1]), v.at(x, given[3], given[4])
-            inside = builder.and_(
-                _inside(builder, size, given[5:9]), builder.icmp_signed("==", given[10], ir.Constant(i64, 0))
-            )
-            with builder.if_else(inside) as (whole, partial):
-                with whole:
-                    tile = _whole(v, image, size, given[5:9], given[9])
-                    _write_points(v, _on_both_axes(transform, tile), out, given[2])
-                with partial:
-                    tile = _partial(v, image, size, given[5:9], given[9], v.below(given[10]))
-                    _write_points(v, _on_both_axes(transform, tile), out, given[2])
+            zeros = v.at(nothing, given[11], ir.Constant(i64, 0))
+            tile = _read_image(v, image, zeros, size, given[5:11])
+            _write_points(v, _on_both_axes(transform, tile), out, given[2])
             return context.get_dummy_value()
 
         return types.void(*kinds), emit

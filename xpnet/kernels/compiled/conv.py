@@ -124,8 +124,10 @@ def _gradient_memory(plan: _Plan, filters: int, itemsize: int) -> int:
 def _tile_sizes(filters: int) -> np.ndarray:
     """Return how many filters the tiles have that together make up `filters`."""
     sizes: list[int] = []
-    while sum(sizes) < filters:
-        sizes.append(next(n for n in loader.module("_tiles").FILTERS if n <= filters - sum(sizes)))
+    while (left := filters - sum(sizes)) > 0:
+        fitting = [n for n in loader.module("_tiles").FILTERS if n <= left]
+        # two filters take as long as four: their sums wait for one another
+        sizes.append(next((n for n in fitting if left - n != 2), fitting[0]))
     return np.asarray(sizes)
 
 

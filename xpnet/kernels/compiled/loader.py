@@ -17,6 +17,7 @@ SMALL = 200_000  # operations below which nothing is compiled, nor gained
 logger = logging.getLogger("xpnet")
 
 
+@functools.cache
 def module(name: str) -> Any:
     """Import a module of this package that needs Numba."""
     return importlib.import_module(f"xpnet.kernels.compiled.{name}")

@@ -18,7 +18,7 @@ import numpy as np
 from xpnet import config
 from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
-from xpnet.kernels.agnostic.winograd import POINTS, STEP
+from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.compiled import conv, loader
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.geometry import Window
@@ -119,12 +119,13 @@ def _pairs(x: np.ndarray, W: np.ndarray, window: Window) -> int:
 
 
 def _transform_kernels(W: np.ndarray, lanes: int) -> np.ndarray:
-    """Return W (F, C, 3, 3) transformed, as rows (36, F, C) that are filled up to whole vectors."""
+    """Return W (F, C, 3, 3) transformed: (36, F, C), each point with some room behind it."""
     count = W.shape[0] * W.shape[1]
     vectors = -(-count // lanes)
     rows = np.zeros((9, vectors * lanes), dtype=W.dtype)
     rows[:, :count] = W.reshape(count, 9).T
-    made = np.empty(POINTS * vectors * lanes, dtype=W.dtype)
+    room = 2 + 2 * (vectors // 2 % 2)  # vectors: points do not compete for the same places in the cache
+    made = np.empty(POINTS * (vectors + room) * lanes, dtype=W.dtype)
     kernel = loader.kernel("_winograd_loops", "transform_kernels", W.dtype)
     run_ranges(kernel, (rows.reshape(-1), made), vectors, made.size)
     return made
@@ -140,13 +141,14 @@ def _convolve(
     transformed = _transform_kernels(W, tiles.lanes)
     bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
     y = np.empty((F, *window.output, x.shape[3]), dtype=x.dtype)
-    given, made = flat(x), y.reshape(-1)
+    given, made, nothing = flat(x), y.reshape(-1), np.zeros(TILE * x.shape[3], dtype=x.dtype)
+    floor = x.dtype.type(least)
     inputs, products = (pairs * size for size in _sizes(C, tiles.lanes))
 
     def call(part: slice) -> Callable[[], None]:
         def work() -> None:
             memory, places = scratch((inputs + products,), x.dtype), np.empty(8 * pairs, dtype=np.int64)
-            kernel(given, transformed, bias, made, memory[:inputs], memory[inputs:], places, x.dtype.type(least),
+            kernel(given, transformed, bias, made, memory[:inputs], memory[inputs:], places, nothing, floor,
                    tiles.geometry, part.start, part.stop)  # fmt: skip
 
         return work
@@ -200,7 +202,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
     tiles = _tiles(x, F, window)
     wide = 2 * tiles.lanes
     kernel = loader.kernel("_winograd_loops", "weight_gradient", x.dtype)
-    given, gradient = flat(x), flat(dy)
+    given, gradient, nothing = flat(x), flat(dy), np.zeros(TILE * x.shape[3], dtype=x.dtype)
     squares = [(c, f, min(SQUARE, C - c), min(SQUARE, F - f)) for c in range(0, C, SQUARE) for f in range(0, F, SQUARE)]
     parts = cut(tiles.vectors, max(1, min(-(-PARTS // len(squares)), tiles.vectors // LEAST)))
     made = np.empty((len(parts), 9, -(-C // wide), F, wide), dtype=x.dtype)
@@ -212,7 +214,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
             ends = list(itertools.accumulate(sizes))
             memory = np.split(scratch((ends[-1],), x.dtype), ends[:-1])
             places = np.empty(4 * loader.module("_winograd_loops").SIZE, dtype=np.int64)
-            kernel(given, gradient, out, *memory, places, tiles.geometry, square, part.start, part.stop)
+            kernel(given, gradient, out, *memory, places, nothing, tiles.geometry, square, part.start, part.stop)
 
         return work
 
