@@ -124,6 +124,32 @@ def clear(typing: Any, target: Any, at: Any, count: Any) -> Any:
     return types.void(target, at, count), emit
 
 
+@intrinsic
+def transpose(typing: Any, target: Any, at: Any, step: Any, source: Any, start: Any) -> Any:
+    """Write the columns of a square of vectors, which lie one after another in `source`, `step` apart."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        v = Vectors(context, builder, target)
+        out, square, lanes = v.at(target, given[0], given[1]), v.at(source, given[3], given[4]), v.lanes
+        kind = ir.VectorType(ir.IntType(32), lanes)
+        rows = [v.load(square, n) for n in range(lanes)]
+        width = lanes // 2
+        while width:  # squares of half the size change places, down to single numbers
+            low = [n if n & width == 0 else lanes + n - width for n in range(lanes)]
+            high = [n + width if n & width == 0 else lanes + n for n in range(lanes)]
+            for first in (n for n in range(lanes) if n & width == 0):
+                pair = rows[first], rows[first + width]
+                rows[first], rows[first + width] = (
+                    builder.shuffle_vector(*pair, ir.Constant(kind, mask)) for mask in (low, high)
+                )
+            width //= 2
+        for n, row in enumerate(rows):
+            v.store(row, builder.gep(out, [builder.mul(given[2], ir.Constant(i64, n))]))
+        return context.get_dummy_value()
+
+    return types.void(target, at, step, source, start), emit
+
+
 def each(context: Any, builder: Any, array: Any, count: Any, emit: Any) -> None:
     """Emit ``emit(vectors, place)`` for place 0, ... of `count` elements: by vectors, and what is left one by one."""
     v, one = Vectors(context, builder, array), Vectors(context, builder, array, lanes=1)

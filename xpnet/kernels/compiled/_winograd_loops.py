@@ -11,16 +11,14 @@ from numba import types
 
 from xpnet.kernels.agnostic.winograd import POINTS, STEP
 from xpnet.kernels.compiled._compile import Kernel, inline
-from xpnet.kernels.compiled._vectors import VECTOR, clear
+from xpnet.kernels.compiled._tiles import BLOCK, product_tile
+from xpnet.kernels.compiled._vectors import VECTOR, clear, transpose
 from xpnet.kernels.compiled._winograd_tiles import (
-    BLOCK,
     gradient_points,
     input_points,
     kernel_points,
     kernel_tile,
     output_tile,
-    product_tile,
-    transpose,
 )
 
 _P6, _P4, _P2, _P1 = (product_tile(n) for n in (6, 4, 2, 1))

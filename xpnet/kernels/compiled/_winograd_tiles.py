@@ -1,4 +1,4 @@
-"""Winograd's tiles of one vector of images: the transforms F(4x4, 3x3) and F(3x3, 4x4) by sums, and their products.
+"""Winograd's tiles of one vector of images: the transforms F(4x4, 3x3) and F(3x3, 4x4) by sums.
 
 A transform along one axis is some ten sums; a matrix kron(B, B) would take 36 multiplications for each number.
 """
@@ -11,13 +11,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.compiled._vectors import Vectors, i64
 
-BLOCK = 16  # rows of a matrix, at least, that lie one after another
 FUSED = ("contract",)  # a product and a sum may become one instruction
 
 
@@ -197,75 +195,3 @@ def kernel_tile(typing: Any, kernels: Any, at: Any, step: Any, points: Any, star
         return context.get_dummy_value()
 
     return types.void(kernels, at, step, points, start, plane), emit
-
-
-def product_tile(rows: int) -> Callable[..., Any]:
-    """Return ``tile(out, at, add, a, a_at, step, b, b_at, leap, count)`` for that many rows of a matrix a.
-
-    Writes two vectors of each row to ``out[at + 2*lanes*f :]``: the sum over k of ``a[a_at + f*step + k]`` times
-    row k of b, on top of what is there with `add`. `BLOCK` rows of b, of two vectors each, lie one after another,
-    and the next of them ``leap`` after the first.
-    """
-
-    @intrinsic
-    def tile(typing: Any, out: Any, at: Any, add: Any, a: Any, a_at: Any, step: Any, b: Any, b_at: Any, leap: Any,
-             count: Any) -> Any:  # fmt: skip
-        def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            v = Vectors(context, builder, out)
-            target = v.at(out, given[0], given[1])
-            left, right = v.at(a, given[3], given[4]), v.at(b, given[6], given[7])
-            lines = [builder.gep(left, [builder.mul(given[5], ir.Constant(i64, f))]) for f in range(rows)]
-            sums = v.sums(rows, 2)
-            with builder.if_then(given[2]):
-                for f in range(rows):
-                    for n in range(2):
-                        builder.store(v.load(target, 2 * f + n), sums[f][n])
-            block, zero = ir.Constant(i64, BLOCK), ir.Constant(i64, 0)
-            with cgutils.for_range_slice(builder, zero, given[9], block) as (first, _):
-                start = builder.gep(right, [builder.mul(builder.sdiv(first, block), given[8])])
-                left_over = builder.sub(given[9], first)
-                length = builder.select(builder.icmp_signed("<", left_over, block), left_over, block)
-                heads = [builder.gep(line, [first]) for line in lines]
-                with cgutils.for_range(builder, length) as loop:
-                    both = [
-                        v.load(builder.gep(start, [builder.mul(loop.index, ir.Constant(i64, 2 * v.lanes))]), n)
-                        for n in range(2)
-                    ]
-                    for f in range(rows):
-                        factor = v.splat(builder.load(builder.gep(heads[f], [loop.index])))
-                        for n in range(2):
-                            v.multiply_add(factor, both[n], sums[f][n])
-            for f in range(rows):
-                for n in range(2):
-                    v.store(builder.load(sums[f][n]), target, 2 * f + n)
-            return context.get_dummy_value()
-
-        return types.void(out, at, add, a, a_at, step, b, b_at, leap, count), emit
-
-    return tile
-
-
-@intrinsic
-def transpose(typing: Any, target: Any, at: Any, step: Any, source: Any, start: Any) -> Any:
-    """Write the columns of a square of vectors, which lie one after another in `source`, `step` apart."""
-
-    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        v = Vectors(context, builder, target)
-        out, square, lanes = v.at(target, given[0], given[1]), v.at(source, given[3], given[4]), v.lanes
-        kind = ir.VectorType(ir.IntType(32), lanes)
-        rows = [v.load(square, n) for n in range(lanes)]
-        width = lanes // 2
-        while width:  # squares of half the size change places, down to single numbers
-            low = [n if n & width == 0 else lanes + n - width for n in range(lanes)]
-            high = [n + width if n & width == 0 else lanes + n for n in range(lanes)]
-            for first in (n for n in range(lanes) if n & width == 0):
-                pair = rows[first], rows[first + width]
-                rows[first], rows[first + width] = (
-                    builder.shuffle_vector(*pair, ir.Constant(kind, mask)) for mask in (low, high)
-                )
-            width //= 2
-        for n, row in enumerate(rows):
-            v.store(row, builder.gep(out, [builder.mul(given[2], ir.Constant(i64, n))]))
-        return context.get_dummy_value()
-
-    return types.void(target, at, step, source, start), emit

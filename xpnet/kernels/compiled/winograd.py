@@ -25,7 +25,7 @@ from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import winograd
-from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.numpy.conv import at_most, scratch
 from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, run_all, run_ranges, threads_allowed
@@ -156,7 +156,7 @@ def _convolve(
 
     worth = F * C * POINTS * tiles.vectors * tiles.lanes // conv.WORK
     parts = cut(tiles.vectors, max(1, min(SHARES * threads_allowed(), worth, tiles.vectors // 2)))
-    run_all([call(part) for part in parts], at_most=conv.at_most((inputs + products) * x.itemsize))
+    run_all([call(part) for part in parts], at_most=at_most((inputs + products) * x.itemsize))
     return y
 
 
@@ -220,6 +220,6 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
         return work
 
     calls = [call(square, part, out.reshape(-1)) for square in squares for part, out in zip(parts, made, strict=True)]
-    run_all(calls, at_most=conv.at_most(memory_needed))
+    run_all(calls, at_most=at_most(memory_needed))
     total = made.sum(axis=0).transpose(2, 1, 3, 0).reshape(F, -1, 9)[:, :C]
     return np.ascontiguousarray(total).reshape(F, C, 3, 3)

@@ -23,6 +23,7 @@ from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, run_all
 
 __all__ = [
+    "at_most",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
@@ -48,6 +49,11 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         buffer = np.empty(size + LINE, dtype=np.uint8)
         buffer = _local.buffer = buffer[-buffer.__array_interface__["data"][0] % LINE :]
     return buffer[:size].view(dtype).reshape(shape)
+
+
+def at_most(scratch_bytes: int) -> int:
+    """Return how many threads' memory the workspace holds; how the work is cut, and so the bits, do not hang on it."""
+    return config.get("conv_workspace") // scratch_bytes
 
 
 def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
