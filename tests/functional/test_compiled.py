@@ -33,6 +33,10 @@ SHAPES = [
     (8, 6, 5, 10, 10, 128, 1, 2, 1),
     (3, 2, 1, 6, 6, 3, 2, 0, 1),
     (16, 16, 3, 8, 8, 64, 1, 1, 1),
+    (6, 5, (3, 2), 11, 9, 17, (2, 3), ((3, 0), (2, 1)), 1),
+    (4, 7, 2, 9, 9, 16, 3, 0, 1),
+    (5, 3, (4, 5), 8, 10, 8, (3, 2), ((0, 2), (6, 0)), 1),
+    (4, 2, 3, 6, 6, 9, 1, 4, 1),
 ]
 
 
@@ -66,6 +70,17 @@ def test_convolution_in_blocks_of_all_kinds(shape, workspace, dtype, rng):
         assert got.dtype == dtype
         terms = max(C * math.prod(kernel), F * math.prod(kernel), N * results[0][0].shape[2] * results[0][0].shape[3])
         assert_close(got, expected, terms=terms)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+def test_the_gradient_of_a_stride_is_made_of_convolutions(monkeypatch, rng):
+    """Three pixels in four meet no tap of a 1x1 kernel."""
+    monkeypatch.setattr(conv.conv, "conv2d_input_gradient", lambda *given: pytest.fail("left to NumPy"))
+    x, W = rng.standard_normal((8, 4, 7, 6)), rng.standard_normal((3, 4, 1, 1))
+    _, dx, dW, _ = convolve(x, W, None, rng, stride=2)
+    assert dW.shape == W.shape
+    assert np.count_nonzero(dx) == np.count_nonzero(dx[:, :, ::2, ::2]) == 8 * 4 * 4 * 3
 
 
 @needs_numba

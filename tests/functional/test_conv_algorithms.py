@@ -86,7 +86,7 @@ def test_auto_goes_by_the_shapes_alone():
         assert chosen(1, 64, 5, 64) == "gemm"  # 8x8 outputs would be made for 5x5
     assert chosen(1, 128, 8, 128) == "winograd"
     if importlib.util.find_spec("numba"):
-        assert chosen(1, 64, 8, 64) == "gemm"  # by loops that are no slower
+        assert chosen(1, 64, 8, 64) == "gemm"  # by loops that are no slower for one image
     assert chosen(1, 64, 8, 64, stride=2) == chosen(1, 64, 8, 64, dilation=2) == chosen(1, 64, 8, 64, k=1) == "gemm"
     assert chosen(1, 64, 8, 64, groups=64) == "direct"
     with config.using(kernels="agnostic"):

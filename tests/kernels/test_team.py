@@ -56,11 +56,14 @@ def test_operations_by_three_threads(case: Case, threads, rng):
 
 
 @pytest.mark.parametrize("workspace", [40_000, 100_000, 1_000_000])
-@pytest.mark.parametrize("algorithm, compiled", [("gemm", "off"), ("winograd", "off"), ("gemm", "auto")])
+@pytest.mark.parametrize(
+    "algorithm, compiled", [("gemm", "off"), ("winograd", "off"), ("gemm", "auto"), ("winograd", "auto")]
+)
 def test_all_threads_together_keep_to_the_workspace(threads, workspace, algorithm, compiled, monkeypatch, rng):
     if compiled == "auto":
         pytest.importorskip("numba")
         table.load("compiled")
+        monkeypatch.setattr(kernels.compiled.winograd, "GRADIENT_CHANNELS", 1)
     threads(3)
     most: dict[int, int] = {}  # bytes of scratch memory by thread
     real = kernels.numpy.conv.scratch

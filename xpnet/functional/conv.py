@@ -68,7 +68,8 @@ def conv2d_forward(
         multiplications and some twenty times the rounding error, for 3x3 kernels without stride, dilation and groups.
         ``"direct"``: a sum over the kernel's taps, for groups of one channel.
         ``"auto"`` chooses by the shapes alone, so equal calls give equal bits: direct for depthwise
-        convolutions, and on NumPy winograd from 64 channels and filters on (128 where Numba is installed).
+        convolutions, and on NumPy winograd from 64 channels and filters on (16 where Numba is installed and the
+        batch fills vectors).
     activation : {None, "relu"}, default None
         ``"relu"``: y is the relu of the convolution, in fewer passes over memory than by `relu_forward`.
 
@@ -110,7 +111,7 @@ def conv2d_forward(
     check_images("conv2d", x)
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
-    chosen = _choose(xp, algorithm, W, window, groups)
+    chosen = _choose(xp, algorithm, x, W, window, groups)
     rectified = is_relu("conv2d", activation)
     name = PREFIXES[chosen] + ("conv2d_relu_forward" if rectified else "conv2d_forward")
     y = find(name, xp)(x, W, b, window, groups)
@@ -194,14 +195,14 @@ def check_algorithm(operation: str, algorithm: Any) -> None:
         raise ArgumentError(operation, f"algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
 
 
-def _choose(xp: Any, algorithm: str, W: Array, window: Window, groups: int) -> str:
+def _choose(xp: Any, algorithm: str, x: Array, W: Array, window: Window, groups: int) -> str:
     """Return the algorithm for a convolution, or refuse one that cannot do it."""
     check_algorithm("conv2d", algorithm)
     plain = window.kernel == (3, 3) and (window.stride, window.dilation, groups) == ((1, 1), (1, 1), 1)
     if algorithm == "auto":
         if is_depthwise(W, groups):
             return "direct"
-        return find("conv2d_algorithm", xp)(W, window) if plain else "gemm"
+        return find("conv2d_algorithm", xp)(x, W, window) if plain else "gemm"
     if algorithm == "winograd" and not plain:
         raise ArgumentError(
             "conv2d",

@@ -139,7 +139,7 @@ def _convolve(xp: Any, x: Array, W: Array, b: Array | None, window: Window) -> A
 
 
 @register("agnostic", "conv2d_algorithm")
-def conv2d_algorithm(W: Array, window: Window) -> str:
+def conv2d_algorithm(x: Array, W: Array, window: Window) -> str:
     """Return "gemm" or "winograd" for a convolution that either can do: by a rule, not by timing, so runs repeat."""
     return "gemm"
 

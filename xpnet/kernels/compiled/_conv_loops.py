@@ -16,6 +16,7 @@ from xpnet.kernels.compiled._vectors import VECTOR, clear, copy
 _T8, _T6, _T4, _T2, _T1 = (convolution_tile(n) for n in (8, 6, 4, 2, 1))
 _G8, _G6, _G4 = (gradient_tile(n) for n in (8, 6, 4))
 _MOST = FILTERS[0]
+SPAN = 4096  # taps of neighbouring tiles of pixels that the same filters go through: whole lines of y are written then
 
 
 @inline
@@ -86,22 +87,24 @@ def _convolve(x: Any, w: Any, b: Any, y: Any, sizes: Any, ring: Any, offsets: An
     n0, images, begin, end, first, columns, _, _ = block
     taps, width, loaded = offsets.size, 2 * VECTOR // x.itemsize, 0
     piece = columns * images if images == N else images  # of a row of the block in y that is contiguous
+    span = max(4, SPAN // taps) * width
     tail = ring[ring.size - _MOST * width :]  # a tile that reaches beyond is made here
     for oh in range(begin, end):
         loaded = _advance(ring, loaded, oh, x, geometry, block)
         _find_offsets(offsets, oh, geometry, block)
         for column in range(columns * images // piece):
             place = (oh * OW + first + column) * N + n0
-            for q in range(0, piece, width):
+            for near in range(0, piece, span):
                 f = w_at = 0
                 for size in sizes:
-                    target, start = f * OH * OW * N + place + q, column * piece + q
-                    fits = q + width <= piece
-                    out, at, step = (y, target, OH * OW * N) if fits else (tail, 0, width)
-                    _tile(size, out, at, step, b, f, relu, ring, start, offsets, w, w_at, taps)
-                    if not fits:
-                        for g in range(size):
-                            copy(y, target + g * OH * OW * N, tail, g * width, piece - q)
+                    for q in range(near, min(near + span, piece), width):
+                        target, start = f * OH * OW * N + place + q, column * piece + q
+                        fits = q + width <= piece
+                        out, at, step = (y, target, OH * OW * N) if fits else (tail, 0, width)
+                        _tile(size, out, at, step, b, f, relu, ring, start, offsets, w, w_at, taps)
+                        if not fits:
+                            for g in range(size):
+                                copy(y, target + g * OH * OW * N, tail, g * width, piece - q)
                     f += size
                     w_at += size * taps
 

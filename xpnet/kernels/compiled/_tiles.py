@@ -3,10 +3,12 @@
 Numba vectorizes a plain loop too, but keeps sums in memory: each multiplication then comes with a load and a store.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -18,6 +20,25 @@ _LARGE = FEATURES.get("avx512f") or "aarch64" in llvmlite.binding.get_process_tr
 FILTERS = (8, 6, 4, 2, 1) if _LARGE else (6, 4, 2, 1)  # of a tile of the convolution; two vectors of pixels each
 GRADIENT_FILTERS = (8, 6, 4) if _LARGE else (4,)  # of a tile of the weight gradient
 TAPS = 3  # of a tile of the weight gradient
+BLOCK = 16  # rows of a matrix, at least, that lie one after another
+
+
+@functools.cache
+def tile_sizes(filters: int) -> np.ndarray:
+    """Return how many filters the tiles have that together make up `filters`."""
+    sizes: list[int] = []
+    while (left := filters - sum(sizes)) > 0:
+        fitting = [n for n in FILTERS if n <= left]
+        # two filters take as long as four: their sums wait for one another
+        sizes.append(next((n for n in fitting if left - n != 2), fitting[0]))
+    return np.asarray(sizes)
+
+
+def in_tiles(W: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return W (F, C, KH, KW) as one tile (K, filters) after another."""
+    rows = W.reshape(W.shape[0], -1)
+    starts = np.cumsum(sizes) - sizes
+    return np.concatenate([rows[f : f + n].T.ravel() for f, n in zip(starts, sizes, strict=True)])
 
 
 def convolution_tile(filters: int) -> Callable[..., Any]:
@@ -108,5 +129,51 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
             return context.get_dummy_value()
 
         return types.void(*kinds), emit
+
+    return tile
+
+
+def product_tile(rows: int) -> Callable[..., Any]:
+    """Return ``tile(out, at, add, a, a_at, step, b, b_at, leap, count)`` for that many rows of a matrix a.
+
+    Writes two vectors of each row to ``out[at + 2*lanes*f :]``: the sum over k of ``a[a_at + f*step + k]`` times
+    row k of b, on top of what is there with `add`. `BLOCK` rows of b, of two vectors each, lie one after another,
+    and the next of them ``leap`` after the first.
+    """
+
+    @intrinsic
+    def tile(typing: Any, out: Any, at: Any, add: Any, a: Any, a_at: Any, step: Any, b: Any, b_at: Any, leap: Any,
+             count: Any) -> Any:  # fmt: skip
+        def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            v = Vectors(context, builder, out)
+            target = v.at(out, given[0], given[1])
+            left, right = v.at(a, given[3], given[4]), v.at(b, given[6], given[7])
+            lines = [builder.gep(left, [builder.mul(given[5], ir.Constant(i64, f))]) for f in range(rows)]
+            sums = v.sums(rows, 2)
+            with builder.if_then(given[2]):
+                for f in range(rows):
+                    for n in range(2):
+                        builder.store(v.load(target, 2 * f + n), sums[f][n])
+            block, zero = ir.Constant(i64, BLOCK), ir.Constant(i64, 0)
+            with cgutils.for_range_slice(builder, zero, given[9], block) as (first, _):
+                start = builder.gep(right, [builder.mul(builder.sdiv(first, block), given[8])])
+                left_over = builder.sub(given[9], first)
+                length = builder.select(builder.icmp_signed("<", left_over, block), left_over, block)
+                heads = [builder.gep(line, [first]) for line in lines]
+                with cgutils.for_range(builder, length) as loop:
+                    both = [
+                        v.load(builder.gep(start, [builder.mul(loop.index, ir.Constant(i64, 2 * v.lanes))]), n)
+                        for n in range(2)
+                    ]
+                    for f in range(rows):
+                        factor = v.splat(builder.load(builder.gep(heads[f], [loop.index])))
+                        for n in range(2):
+                            v.multiply_add(factor, both[n], sums[f][n])
+            for f in range(rows):
+                for n in range(2):
+                    v.store(builder.load(sums[f][n]), target, 2 * f + n)
+            return context.get_dummy_value()
+
+        return types.void(out, at, add, a, a_at, step, b, b_at, leap, count), emit
 
     return tile

@@ -49,14 +49,31 @@ class Vectors:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
-    def below(self, count: Any) -> Any:
-        """Return a mask of the first `count` elements of a vector."""
+    def _counts(self, count: Any) -> Any:
+        """Return a vector of one integer."""
         kind = ir.VectorType(ir.IntType(32), self.lanes)
         undefined, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(kind, None)
         count = self.builder.trunc(count, ir.IntType(32))
         counts = self.builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
-        counts = self.builder.shuffle_vector(counts, undefined, zeros)
-        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), counts)
+        return self.builder.shuffle_vector(counts, undefined, zeros)
+
+    def below(self, count: Any) -> Any:
+        """Return a mask of the first `count` elements of a vector."""
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self._counts(count))
+
+    def outside(self, place: Any, limit: Any) -> Any:
+        """Return a mask of all elements if a place is negative or not below the limit, else of none."""
+        return self.builder.icmp_unsigned(">=", self._counts(place), self._counts(limit))
+
+    def bits(self, mask: Any) -> Any:
+        """Return a mask as integers that are all ones where it holds."""
+        return self.builder.sext(mask, ir.VectorType(ir.IntType(8 * self.itemsize), self.lanes))
+
+    def without(self, value: Any, bits: Any) -> Any:
+        """Return zeros instead of the elements where all bits are set."""
+        kept = self.builder.and_(self.builder.bitcast(value, bits.type), self.builder.not_(bits))
+        return self.builder.bitcast(kept, self.type)
 
     def multiply_add(self, a: Any, b: Any, sums: Any) -> None:
         """sums += a * b, fused where the processor can."""
@@ -105,6 +122,32 @@ def clear(typing: Any, target: Any, at: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(target, at, count), emit
+
+
+@intrinsic
+def transpose(typing: Any, target: Any, at: Any, step: Any, source: Any, start: Any) -> Any:
+    """Write the columns of a square of vectors, which lie one after another in `source`, `step` apart."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        v = Vectors(context, builder, target)
+        out, square, lanes = v.at(target, given[0], given[1]), v.at(source, given[3], given[4]), v.lanes
+        kind = ir.VectorType(ir.IntType(32), lanes)
+        rows = [v.load(square, n) for n in range(lanes)]
+        width = lanes // 2
+        while width:  # squares of half the size change places, down to single numbers
+            low = [n if n & width == 0 else lanes + n - width for n in range(lanes)]
+            high = [n + width if n & width == 0 else lanes + n for n in range(lanes)]
+            for first in (n for n in range(lanes) if n & width == 0):
+                pair = rows[first], rows[first + width]
+                rows[first], rows[first + width] = (
+                    builder.shuffle_vector(*pair, ir.Constant(kind, mask)) for mask in (low, high)
+                )
+            width //= 2
+        for n, row in enumerate(rows):
+            v.store(row, builder.gep(out, [builder.mul(given[2], ir.Constant(i64, n))]))
+        return context.get_dummy_value()
+
+    return types.void(target, at, step, source, start), emit
 
 
 def each(context: Any, builder: Any, array: Any, count: Any, emit: Any) -> None:

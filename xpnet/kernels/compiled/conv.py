@@ -1,4 +1,4 @@
-"""Convolution by compiled loops: forward, weight gradient, and with stride 1 the gradient of the input.
+"""Convolution by compiled loops: forward, weight gradient and the gradient of the input.
 
 A matrix product with few rows is mostly packing. Here nothing is packed but the weights: a tile of filters times two
 vectors of pixels is summed up in registers over all channels and taps.
@@ -17,18 +17,17 @@ import numpy as np
 from xpnet import config
 from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
-from xpnet.kernels.compiled import loader
+from xpnet.kernels.compiled import loader, strided
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy import conv, winograd
-from xpnet.kernels.numpy.conv import scratch
+from xpnet.kernels.numpy import conv
+from xpnet.kernels.numpy.conv import at_most, scratch
 from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import run_all, threads_allowed
 
 __all__ = [
-    "conv2d_algorithm",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
@@ -40,8 +39,8 @@ PAGE = 4096  # rows that are a multiple of it apart compete for the same few pla
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
+FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
-WINOGRAD = 128  # channels on both sides: with fewer, these loops take no longer than tiles of Winograd
 
 
 class _Plan(NamedTuple):
@@ -121,31 +120,10 @@ def _gradient_memory(plan: _Plan, filters: int, itemsize: int) -> int:
     return (ring + -(-filters // size) * size * row) * itemsize
 
 
-@functools.cache
-def _tile_sizes(filters: int) -> np.ndarray:
-    """Return how many filters the tiles have that together make up `filters`."""
-    sizes: list[int] = []
-    while sum(sizes) < filters:
-        sizes.append(next(n for n in loader.module("_tiles").FILTERS if n <= filters - sum(sizes)))
-    return np.asarray(sizes)
-
-
-def _in_tiles(W: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return W (F, C, KH, KW) as one tile (K, filters) after another."""
-    rows = W.reshape(W.shape[0], -1)
-    starts = np.cumsum(sizes) - sizes
-    return np.concatenate([rows[f : f + n].T.ravel() for f, n in zip(starts, sizes, strict=True)])
-
-
 def _parts(plan: _Plan, taps: int, most: int) -> int:
     """Return into how many parts to cut the work."""
-    _, _, _, N, F, OH, OW, *_ = plan.geometry
+    N, F, OH, OW = plan.geometry[3:7]
     return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
-
-
-def _at_most(scratch_bytes: int) -> int:
-    """Return how many threads' memory the workspace holds; how the work is cut, and so the bits, do not hang on it."""
-    return config.get("conv_workspace") // scratch_bytes
 
 
 def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> np.ndarray:
@@ -153,8 +131,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
     tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), W.shape[:2]
     _, _, _, N, _, OH, OW, *_ = plan.geometry
     y = np.empty((F, OH, OW, N), dtype=x.dtype)
-    sizes = _tile_sizes(F)
-    weights, taps = _in_tiles(W, sizes), math.prod(W.shape[1:])
+    sizes = tiles.tile_sizes(F)
+    weights, taps = tiles.in_tiles(W, sizes), math.prod(W.shape[1:])
     bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
     ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * vectors.VECTOR // x.itemsize
     kernel, given, made = loader.kernel("_conv_loops", "convolve", x.dtype), flat(x), y.reshape(-1)
@@ -168,15 +146,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
         return work
 
     blocks = plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))
-    run_all([call(block) for block in blocks], at_most=_at_most(ring_size * x.itemsize))
+    run_all([call(block) for block in blocks], at_most=at_most(ring_size * x.itemsize))
     return y
-
-
-@register("compiled", "conv2d_algorithm")
-def conv2d_algorithm(W: Array, window: Window) -> str:
-    """Return "winograd" where a 3x3 convolution without groups was measured to gain by it, else "gemm"."""
-    few = min(W.shape[:2]) < WINOGRAD and loader.usable("_conv_loops", "convolve", W.dtype)
-    return "gemm" if few else winograd.conv2d_algorithm(W, window)
 
 
 @register("compiled", "conv2d_forward")
@@ -234,17 +205,33 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
         return work
 
     calls = [call(block, out) for block, out in zip(blocks, sums, strict=True)]
-    run_all(calls, at_most=_at_most(_gradient_memory(plan, F, x.itemsize)))
+    run_all(calls, at_most=at_most(_gradient_memory(plan, F, x.itemsize)))
     total = sums.sum(axis=0).reshape(filters, taps)
     return np.ascontiguousarray(total[:F, :K]).reshape(shape)
 
 
 @register("compiled", "conv2d_input_gradient")
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
-    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
+    """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: one or several convolutions with flipped kernels."""
     inner, mirrored = batch_innermost(np, dy), mirrored_window(window)
+    if mirrored is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
+        return _strided_input_gradient(inner, W, window, groups)
     plan = None if mirrored is None else _plan_for("convolve", inner, W.shape[1], mirrored, groups)
     if plan is None:
         return conv.conv2d_input_gradient(dy, W, window, groups)
     flipped = np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)
     return batch_first(np, _convolve(inner, flipped, None, plan))
+
+
+def _strided_input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, groups: int) -> Array:
+    """Return dx (N, C, H, W) of dy (F, OH, OW, N), made grid by grid."""
+    planned: list[tuple[strided.Grid, _Plan]] = []
+    for grid in strided.grids(window):
+        plan = _plan_for("convolve", dy, W.shape[1], grid.window, groups)
+        if plan is None:
+            return conv.conv2d_input_gradient(batch_first(np, dy), W, window, groups)
+        planned.append((grid, plan))
+    dx = np.zeros((W.shape[1], *window.input, dy.shape[3]), dtype=dy.dtype)
+    for grid, plan in planned:
+        dx[:, grid.rows, grid.columns] = _convolve(dy, grid.kernel(W), None, plan)
+    return batch_first(np, dx)

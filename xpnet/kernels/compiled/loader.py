@@ -17,6 +17,7 @@ SMALL = 200_000  # operations below which nothing is compiled, nor gained
 logger = logging.getLogger("xpnet")
 
 
+@functools.cache
 def module(name: str) -> Any:
     """Import a module of this package that needs Numba."""
     return importlib.import_module(f"xpnet.kernels.compiled.{name}")
@@ -29,7 +30,7 @@ def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
 
 def load_all(dtype: np.dtype) -> None:
     """Load the machine code of every kernel for a type, compiling what is not in the cache on disk."""
-    for name in ("_conv_loops", "_pass_loops"):
+    for name in ("_conv_loops", "_winograd_loops", "_pass_loops"):
         loops = module(name)
         for found in vars(loops).values():
             if isinstance(found, module("_compile").Kernel):

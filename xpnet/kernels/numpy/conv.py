@@ -23,6 +23,7 @@ from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, run_all
 
 __all__ = [
+    "at_most",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
@@ -35,6 +36,8 @@ SMALL_PRODUCT = 1_000_000
 
 PRODUCTS = 1 << 18  # bytes of weight gradients of single output rows that are made before they are summed up
 
+LINE = 64  # bytes of a line of the cache, at whose borders loads take twice as long
+
 _local = threading.local()  # one scratch buffer a thread, kept from call to call
 
 
@@ -43,8 +46,14 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     buffer = getattr(_local, "buffer", None)
     if buffer is None or buffer.size < size:
-        buffer = _local.buffer = np.empty(size, dtype=np.uint8)
+        buffer = np.empty(size + LINE, dtype=np.uint8)
+        buffer = _local.buffer = buffer[-buffer.__array_interface__["data"][0] % LINE :]
     return buffer[:size].view(dtype).reshape(shape)
+
+
+def at_most(scratch_bytes: int) -> int:
+    """Return how many threads' memory the workspace holds; how the work is cut, and so the bits, do not hang on it."""
+    return config.get("conv_workspace") // scratch_bytes
 
 
 def _fits(x: np.ndarray, window: Window, groups: int) -> bool:

@@ -26,7 +26,7 @@ WASTE = 1.5  # tiles that reach beyond the output cost as much as others
 
 
 @register("numpy", "conv2d_algorithm")
-def conv2d_algorithm(W: Array, window: Window) -> str:
+def conv2d_algorithm(x: Array, W: Array, window: Window) -> str:
     """Return "winograd" where a 3x3 convolution without groups was measured to gain by it, else "gemm"."""
     (OH, OW), covered = window.output, math.prod(-(-n // STEP) * STEP for n in window.output)
     gains = min(W.shape[:2]) >= CHANNELS and covered <= WASTE * OH * OW and W.dtype.char in "fd"
