@@ -158,10 +158,9 @@ def test_times_and_tensorboard(capsys) -> None:
 def test_a_run_keeps_its_settings(capsys) -> None:
     assert train("--epochs", "1", "--out", "a") == 0
     assert main(["train", "--resume", "a", "--lr", "0.5", "--epochs", "2"]) == 1
-    assert (
-        "a run that is resumed keeps its settings (only epochs, backend and on-device may change): --lr"
-        in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "a run that is resumed keeps its settings (only epochs, backend, on-device" in said
+    assert said.rstrip().endswith(": --lr")
 
 
 def test_evaluate(trained, capsys, tmp_path) -> None:

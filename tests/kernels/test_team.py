@@ -101,7 +101,8 @@ def train(seed: int, steps: int = 5) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("compiled", ["auto", "off"])
 def test_threads_that_train_at_once_do_not_disturb_each_other(threads, compiled):
     threads(2)
-    with config.using(compiled=compiled):
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    with limits(2, user_api="blas"), config.using(compiled=compiled):
         alone = [train(seed) for seed in range(3)]
         together: dict[int, dict[str, np.ndarray]] = {}
         team_of_three = [threading.Thread(target=lambda s=s: together.update({s: train(s)})) for s in range(3)]
@@ -145,6 +146,25 @@ def test_blas_gets_its_threads_back():
         with pytest.raises(ZeroDivisionError), blas.single_threaded_blas:
             raise ZeroDivisionError
         assert all(library.num_threads == 2 for library in blas._libraries())
+
+
+def test_blas_can_be_told_by_any_thread():
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    inside, before = [], blas.single_threaded_blas.threads()
+
+    def look():
+        with blas.single_threaded_blas:
+            inside.extend(library.num_threads for library in blas._libraries())
+
+    with limits(2, user_api="blas"):  # which puts this thread in charge of them
+        if blas.single_threaded_blas.threads() != 2:
+            pytest.skip("a BLAS whose threads cannot be set, or of one thread")
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        assert set(inside) == {1}
+        assert blas.single_threaded_blas.threads() == 2
+    assert blas.single_threaded_blas.threads() == before
 
 
 def test_limits_set_at_run_time_are_kept_to(monkeypatch):

@@ -56,7 +56,7 @@ def _timed(subjects: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
 
 def _wanted(settings: dict[str, Any]) -> Workload:
     workload = (WORKLOADS | LARGE)[settings["name"]]
-    return workload._replace(batch=settings["batch"]) if settings["batch"] else workload
+    return workload._replace(batch=settings["batch"]) if settings.get("batch") else workload
 
 
 def _workload(settings: dict[str, Any]) -> dict[str, Any]:

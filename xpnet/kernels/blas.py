@@ -25,6 +25,20 @@ def _libraries() -> tuple[Any, ...]:
     return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
+def _set_threads(library: Any, count: int) -> None:
+    """Set the threads of a BLAS from any thread.
+
+    Of those that all threads of the process share, threadpoolctl from 3.8 on lets one thread alone set the number, and
+    does nothing, without a word, when another one asks. Nobody is left in charge here.
+    """
+    free = getattr(library, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
+    library.set_num_threads(count)
+    if free is not None:
+        free(force=True)
+
+
 class _SingleThreaded:
     """A context that any number of threads may be in; the last to leave gives BLAS its threads back."""
 
@@ -39,7 +53,7 @@ class _SingleThreaded:
                 self._before = [(library, library.num_threads) for library in _libraries()]
                 for library, count in self._before:
                     if count != 1:
-                        library.set_num_threads(1)
+                        _set_threads(library, 1)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
@@ -48,14 +62,14 @@ class _SingleThreaded:
             if self._inside == 0:
                 for library, count in self._before:
                     if count != 1:
-                        library.set_num_threads(count)
+                        _set_threads(library, count)
                 self._before = []
 
     def forget(self) -> None:
         """Begin anew in a forked process, where the threads that were in it do not live on."""
         self._lock, self._inside = threading.Lock(), 0
         for library, count in self._before:
-            library.set_num_threads(count)
+            _set_threads(library, count)
         self._before = []
 
     def threads(self) -> int | None:

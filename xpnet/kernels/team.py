@@ -56,18 +56,14 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at
     at_most : int, optional
         Calls at a time, at least one: as many as there is scratch memory for.
     """
-    if len(calls) == 1:  # as most are in a small network
-        with single_threaded_blas if products and threads_allowed() > 1 else contextlib.nullcontext():
-            calls[0]()
-        return
-    threads = threads_beside_blas() if products else threads_allowed()
-    threads = threads if at_most is None else max(1, min(threads, at_most))
-    if threads == 1:
-        for call in calls:
-            call()
-        return
-    with single_threaded_blas if products else contextlib.nullcontext():
-        helpers = min(threads, len(calls)) - 1
+    threads = 1 if len(calls) == 1 else threads_beside_blas() if products else threads_allowed()
+    helpers = max(1, min(threads, len(calls), len(calls) if at_most is None else at_most)) - 1
+    # also for one call after another: or else BLAS's threads, and with them the bits, would depend on who else is in it
+    with single_threaded_blas if products and threads_allowed() > 1 else contextlib.nullcontext():
+        if helpers == 0:
+            for call in calls:
+                call()
+            return
         _start(helpers)
         left = collections.deque(calls)
         done: queue.SimpleQueue = queue.SimpleQueue()
