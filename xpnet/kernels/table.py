@@ -15,7 +15,7 @@ from typing import Any
 
 from xpnet import config
 
-__all__ = ["find", "load", "register", "registered"]
+__all__ = ["find", "load", "register", "registered", "uses_compiled"]
 
 _TABLE: dict[tuple[str, str], Callable[..., Any]] = {}  # (library or "agnostic", name) -> kernel
 _LOADED: set[str] = set()  # libraries whose module has been imported, or that have none
@@ -66,13 +66,18 @@ def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+def uses_compiled() -> bool:
+    """Tell whether arrays of NumPy get the kernels compiled by Numba, where there are such."""
+    return config.get("compiled") == "auto" and config.get("kernels") == "auto" and _has_numba()
+
+
 def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
     if config.get("kernels") == "auto":
         library = _library(xp)
         if library not in _LOADED:
             load(library)
-        if library == "numpy" and config.get("compiled") == "auto" and _has_numba():
+        if library == "numpy" and uses_compiled():
             if "compiled" not in _LOADED:
                 load("compiled")
             own = _TABLE.get(("compiled", name))

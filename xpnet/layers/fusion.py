@@ -32,7 +32,7 @@ from xpnet.layers.observe import current_observer
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.separable import SeparableConv2D
 
-__all__ = ["MOST", "backward_with", "fused", "is_new"]
+__all__ = ["MOST", "backward_with", "fused", "is_new", "overwrites"]
 
 MOST = 3  # layers that are run as one
 
@@ -59,6 +59,11 @@ def is_new(layer: Layer, dy_was_new: bool) -> bool:
     if current_observer() is not None:
         return False
     return type(layer) in MAKING_NEW or (dy_was_new and type(layer) is Flatten)
+
+
+def overwrites(layer: Layer, following: Layer) -> bool:
+    """Tell whether a layer's backward writes over the dy that the layer after it has made."""
+    return type(layer) in OVERWRITING and type(following) in MAKING_NEW
 
 
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import config
+from xpnet.kernels.table import uses_compiled
+from xpnet.kernels.team import threads_allowed
 
 if TYPE_CHECKING:
     from xpnet.layers.summary import Row, Summary
@@ -21,6 +23,7 @@ UPDATE = {"sgd": 1, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 3, "
           "lion": 2, "lamb": 3}  # fmt: skip
 COUPLED = frozenset(UPDATE) - {"adamw", "lion", "lamb"}  # weight decay is added to a copy of the gradient
 LIMIT = 1 << 40  # no batch is larger
+COMPILED = 1 << 20  # bytes that a thread of compiled convolutions works in, about
 
 
 class TrainingMemory(NamedTuple):
@@ -88,13 +91,14 @@ def _backward_peak(summary: Summary, batch: int) -> int:
     """Return the most that activations and gradients of one layer take on the way back.
 
     At a layer there are the activations kept up to it, the gradient of its output before and after the activation
-    function, that of its input (not at the first that learns), those of its weights, and a convolution's columns.
+    function (in one place, if the layer may), that of its input (not at the first that learns), those of its weights,
+    and a convolution's columns.
     """
     most = 0
     learning = False  # whether a layer before this one learns
     for row, kept in zip(summary.rows, kept_up_to(summary.rows), strict=True):
         x, y = (batch * math.prod(shape) for shape in (row.input_shape, row.output_shape))
-        elements = 2 * y + row.parameters + x * learning
+        elements = (1 if row.overwrites else 2) * y + row.parameters + x * learning
         most = max(most, batch * kept + elements * summary.itemsize + _columns(summary, row, batch, learning))
         learning = learning or row.parameters > 0
     return most
@@ -105,7 +109,10 @@ def _columns(summary: Summary, row: Row, batch: int, need_dx: bool) -> int:
     if not row.multiply_adds or len(row.output_shape) != 3:
         return 0
     channels = min(row.output_shape[0], row.input_shape[0]) if need_dx else row.output_shape[0]
-    return min(config.get("conv_workspace"), batch * row.multiply_adds // channels * summary.itemsize)
+    most = config.get("conv_workspace")
+    if uses_compiled():
+        most = min(most, COMPILED * threads_allowed())
+    return min(most, batch * row.multiply_adds // channels * summary.itemsize)
 
 
 def _optimizer_arrays(optimizer: str | Optimizer) -> tuple[int, int]:

@@ -34,6 +34,7 @@ class Row(NamedTuple):
         None  # of layers between two checkpoints of `Sequential`, whose activations come and go as one
     )
     checkpoint_bytes: int = 0  # of the segment's input, at the first of its layers
+    overwrites: bool = False  # whether its backward works in the memory of dy, which the layer after it has made
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ class Trace:
         self._segments = 0
         self._segment: int | None = None  # the one that the next rows belong to
         self._checkpoint_bytes = 0  # of it, until its first row has them
+        self._last: tuple[int, Layer] | None = None  # row and layer that the next one's dx goes to
 
     def tensor(self, shape: tuple[int, ...]) -> Tensor:
         """Return a new activation."""
@@ -215,7 +217,17 @@ class Trace:
         kind = type(layer).__name__
         macs = layer._multiply_adds(x.shape, y.shape)
         checkpoint, self._checkpoint_bytes = self._checkpoint_bytes, 0
+        self._note_overwriting(layer)
         self.rows.append(Row(path or kind, kind, x.shape, y.shape, parameters, kept, macs, self._segment, checkpoint))
+
+    def _note_overwriting(self, layer: Layer) -> None:
+        """Note of the layer before whether it may write over what the backward of this one returns."""
+        from xpnet.layers.fusion import overwrites  # which imports the layers
+
+        if self._last is not None:
+            row, before = self._last
+            self.rows[row] = self.rows[row]._replace(overwrites=overwrites(before, layer))
+        self._last = len(self.rows), layer
 
 
 class Keeps(NamedTuple):

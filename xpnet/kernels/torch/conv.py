@@ -61,6 +61,15 @@ def _beside(image: Array, W: Array) -> Array:
     return W if image.is_contiguous() else W.contiguous(memory_format=torch.channels_last)
 
 
+def _is_wrong_in_channels_last(image: Array, window: Window, groups: int) -> bool:
+    """Whether torch 2.13 (oneDNN) would get the weight gradient wrong: 1x1 with a stride, of 2 to 7 channels.
+
+    By up to its own size, from run to run another, and it has been seen to damage the heap; in NCHW order it is right.
+    """
+    few = image.shape[1] // groups < 8
+    return window.kernel == (1, 1) and max(window.stride) > 1 and few and not image.is_cuda
+
+
 @register("torch", "depthwise_conv2d_forward")
 @register("torch", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
@@ -78,6 +87,8 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     image, padding = _pad(x, window)
+    if _is_wrong_in_channels_last(image, window, groups):
+        image = image.contiguous()
     dy, W = images(dy), _beside(image, W)
     settings: Any = [window.stride, padding, window.dilation, False, [0, 0], groups, [need_dx, True, need_db]]
     dx, dW, db = _convolution_backward(dy, image, W, [W.shape[0]] if need_db else None, *settings)
