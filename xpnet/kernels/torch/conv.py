@@ -61,15 +61,6 @@ def _beside(image: Array, W: Array) -> Array:
     return W if image.is_contiguous() else W.contiguous(memory_format=torch.channels_last)
 
 
-def _is_wrong_in_channels_last(image: Array, window: Window, groups: int) -> bool:
-    """Whether torch 2.13 (oneDNN) would get the weight gradient wrong: 1x1 with a stride, of 2 to 7 channels.
-
-    By up to its own size, from run to run another, and it has been seen to damage the heap; in NCHW order it is right.
-    """
-    few = image.shape[1] // groups < 8
-    return window.kernel == (1, 1) and max(window.stride) > 1 and few and not image.is_cuda
-
-
 @register("torch", "depthwise_conv2d_forward")
 @register("torch", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
@@ -86,13 +77,34 @@ def conv2d_backward(
     dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
+    if window.kernel == (1, 1) and max(window.stride) > 1 and x.shape[1] // groups < 8 and not x.is_cuda:
+        return _pointwise_backward(dy, x, W, window, groups, need_dx, need_db)
     image, padding = _pad(x, window)
-    if _is_wrong_in_channels_last(image, window, groups):
-        image = image.contiguous()
     dy, W = images(dy), _beside(image, W)
     settings: Any = [window.stride, padding, window.dilation, False, [0, 0], groups, [need_dx, True, need_db]]
     dx, dW, db = _convolution_backward(dy, image, W, [W.shape[0]] if need_db else None, *settings)
     return _unpad(dx, window) if need_dx else None, dW, db
+
+
+def _pointwise_backward(
+    dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
+) -> tuple[Array | None, Array, Array | None]:
+    """Return the gradients of 1x1 kernels with a stride by those without, of the pixels that are looked at.
+
+    With 1 to 7 channels torch 2.13 (oneDNN, channels_last) gets the weight gradient wrong, by up to its own size and
+    otherwise in every run, and damages the heap.
+    """
+    (top, bottom), (left, right) = window.padding
+    image = torch.constant_pad_nd(images(x), [left, right, top, bottom])
+    rows, columns = (slice(0, (n - 1) * s + 1, s) for n, s in zip(window.output, window.stride, strict=True))
+    seen = image[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+    plain = Window(window.output, window.output, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+    d_seen, dW, db = conv2d_backward(dy, seen, W, plain, groups, need_dx, need_db)
+    if not need_dx:
+        return None, dW, db
+    dx = torch.zeros_like(image)
+    dx[:, :, rows, columns] = d_seen
+    return dx[:, :, top : top + window.input[0], left : left + window.input[1]], dW, db
 
 
 @register("torch", "depthwise_conv2d_input_gradient")
