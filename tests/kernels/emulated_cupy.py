@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib
 import math
 import os
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,6 +49,14 @@ def compiler() -> str | None:
     """Return a C++ compiler for a system that has coroutines in its C library, or None."""
     found = next((c for c in ("g++", "clang++", "c++") if shutil.which(c)), None)
     return found if sys.platform == "linux" else None
+
+
+def folder_of_kernels(tmp_path_factory: Any) -> Path:
+    """Return the folder for what is compiled in this run of the tests, by all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def parse(code: str) -> dict[str, list[tuple[str, bool]]]:
@@ -86,13 +96,17 @@ class Emulator:
 
     @functools.cache  # noqa: B019 - lives as long as the tests that share it
     def library(self, code: str) -> ctypes.CDLL:
-        stem = self.folder / f"kernels{len(list(self.folder.iterdir()))}"
-        source, target = stem.with_suffix(".cpp"), stem.with_suffix(".so")
-        source.write_text(translate(code))
-        command = [compiler(), "-O1", "-std=c++17", "-Wall", "-Werror", "-Wno-unused-function", "-shared", "-fPIC"]
-        command += [f"-I{HEADER.parent}", str(source), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        text = translate(code)
+        target = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:  # other processes may be at the same source
+                source, made = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+                source.write_text(text)
+                command = [compiler(), "-O1", "-std=c++17", "-Wall", "-Werror", "-Wno-unused-function", "-shared"]
+                command += ["-fPIC", f"-I{HEADER.parent}", str(source), "-o", str(made)]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stderr
+                made.replace(target)
         return ctypes.CDLL(os.fspath(target))
 
     def kernel(self, code: str, name: str, options: tuple[str, ...] = ()):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.kernels.emulated_cupy import Emulator, compiler, installed
+from tests.kernels.emulated_cupy import Emulator, compiler, folder_of_kernels, installed
 from tests.kernels.fake_cudnn import FakeCudnn, NotSupportedError, numerical_note
 from tests.kernels.test_cupy_emulated import agnostic, compare, lie, random_window
 from xpnet import config
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """The kernels for CuPy by name."""
-    with installed(Emulator(tmp_path_factory.mktemp("kernels"))) as kernels:
+    with installed(Emulator(folder_of_kernels(tmp_path_factory))) as kernels:
         yield kernels
 
 

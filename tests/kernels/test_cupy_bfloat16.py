@@ -12,7 +12,7 @@ from tests import test_master_weights as masters
 from tests.conftest import ArrayLibrary
 from tests.data import test_augment_protocol
 from tests.functional import test_contract
-from tests.kernels.emulated_cupy import compiler
+from tests.kernels.emulated_cupy import compiler, folder_of_kernels
 from tests.kernels.fake_cupy import Array, Complete, complete
 from tests.operations import CASES, Case
 from tests.training import test_half
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
-    return Complete(tmp_path_factory.mktemp("kernels"))
+    return Complete(folder_of_kernels(tmp_path_factory))
 
 
 @pytest.fixture

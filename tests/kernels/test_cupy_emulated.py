@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.kernels.emulated_cupy import Emulator, compiler, installed
+from tests.kernels.emulated_cupy import Emulator, compiler, folder_of_kernels, installed
 from tests.operations import CASES, Case
 from xpnet import backend, config
 from xpnet.kernels import cuda, find, table
@@ -34,7 +34,7 @@ DTYPES = ("float32", "float64", "float16")
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
-    return Emulator(tmp_path_factory.mktemp("kernels"))
+    return Emulator(folder_of_kernels(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")

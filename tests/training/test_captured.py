@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.captured_cupy import Capturing, capturing
-from tests.kernels.emulated_cupy import compiler
+from tests.kernels.emulated_cupy import compiler, folder_of_kernels
 from xpnet import backend, config
 from xpnet.bench import WORKLOADS, subjects
 from xpnet.data import Loader
@@ -46,7 +46,7 @@ IMAGES = (2, 6, 6)
 def emulator(tmp_path_factory):
     if compiler() is None:
         pytest.skip("no C++ compiler, or not Linux")
-    return Capturing(tmp_path_factory.mktemp("kernels"))
+    return Capturing(folder_of_kernels(tmp_path_factory))
 
 
 @pytest.fixture
