@@ -62,8 +62,12 @@ def is_new(layer: Layer, dy_was_new: bool) -> bool:
 
 
 def overwrites(layer: Layer, following: Layer) -> bool:
-    """Tell whether a layer's backward writes over the dy that the layer after it has made."""
-    return type(layer) in OVERWRITING and type(following) in MAKING_NEW
+    """Tell whether a layer's backward takes no memory beside the dy that the layer after it has made.
+
+    That is so with relu; for the gradients of other activations some libraries make arrays on the way.
+    """
+    relu = _is_relu(layer) or getattr(layer, "activation", None) == "relu"
+    return relu and type(layer) in OVERWRITING and type(following) in MAKING_NEW
 
 
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:

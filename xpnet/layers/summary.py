@@ -100,8 +100,10 @@ class Summary:
 
         Examples
         --------
+        >>> from xpnet import config
         >>> from xpnet.models import LeNet
-        >>> print(LeNet().summary((1, 28, 28)).training_memory(64, "sgd"))
+        >>> with config.using(compiled="off"):  # compiled kernels need less scratch memory
+        ...     print(LeNet().summary((1, 28, 28)).training_memory(64, "sgd"))
         parameters                 177,704 bytes
         gradients                  177,704 bytes
         optimizer state                  0 bytes
