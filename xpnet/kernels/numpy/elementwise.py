@@ -1,4 +1,4 @@
-"""Relu, its gradient and sums for NumPy, some channels at a time."""
+"""Relu, gradients of relu and sigmoid, and sums for NumPy, some channels at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
-__all__ = ["add", "add_relu", "relu_backward", "relu_bias_backward", "relu_forward"]
+__all__ = ["add", "add_relu", "relu_backward", "relu_bias_backward", "relu_forward", "sigmoid_backward"]
 
 
 @register("numpy", "add")
@@ -80,3 +80,20 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
 
     by_channels(clip, given, products=need_db)
     return batch_first(np, dx), db
+
+
+@register("numpy", "sigmoid_backward")
+def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * y * (1 - y); with `overwrite`, where dy is."""
+    if dy.ndim != 4 or dy.dtype.char not in "fd" or not dy.size:
+        return activation.sigmoid_backward(dy, y, False)
+    given, top = batch_innermost(np, dy), batch_innermost(np, y)
+    dx = given if overwrite else np.empty_like(given)
+
+    def multiply(part: slice) -> None:
+        slope = 1.0 - top[part]
+        slope *= top[part]
+        np.multiply(given[part], slope, out=dx[part])
+
+    by_channels(multiply, given)
+    return batch_first(np, dx)
