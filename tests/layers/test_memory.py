@@ -58,6 +58,22 @@ def test_the_peak_of_a_step(name, shape, batch, optimizer) -> None:
 
 
 @pytest.mark.usefixtures("_traced")
+@pytest.mark.parametrize("name", ["simple_convnet", "deep_convnet"])
+def test_the_peak_of_a_step_with_compiled_kernels(name) -> None:
+    """They need less scratch memory, and the gradient of relu lies where the one of its output was."""
+    pytest.importorskip("numba")
+    with config.using(compiled="auto"):
+        train_step(  # machine code is no memory of a step
+            models.by_name(name).build((1, 28, 28), rng=0), losses.SoftmaxCrossEntropy(), optim.Adam(),
+            np.ones((100, 1, 28, 28), "f4"), np.arange(100) % 10,
+        )  # fmt: skip
+        tracemalloc.clear_traces()
+        model = models.by_name(name).build((1, 28, 28), rng=0)
+        predicted = model.summary().training_memory(100)
+        assert 0.85 < measured(model, optim.Adam(), 100) / predicted.total < 1.15
+
+
+@pytest.mark.usefixtures("_traced")
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 1e-4}, {"clip_norm": 1.0, "l1": 1e-4}, {"clip_value": 1.0}])
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw",
                                   "lion", "lamb", "amsgrad"])  # fmt: skip
