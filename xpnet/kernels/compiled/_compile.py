@@ -21,7 +21,10 @@ _lock = threading.Lock()
 # order and products fused with them, which vectors need; NaN and infinity stay what they are.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
 
+EXACT = OPTIONS | {"fastmath": {"contract"}}  # where the order of operations is what keeps the digits
+
 inline = numba.njit(**OPTIONS)
+spliced = numba.njit(inline="always")  # compiled anew, with the options of the caller, for every call
 
 
 class Kernel:
@@ -32,10 +35,20 @@ class Kernel:
     function : function
     signature : function
         Given the Numba type of an array, it returns the types of the arguments.
+    options : dict, default `OPTIONS`
+    dtypes : str, default "fd"
+        The characters of the float types that it takes.
     """
 
-    def __init__(self, function: Callable[..., None], signature: Callable[[Any], tuple[Any, ...]]) -> None:
-        self._function, self._signature = function, signature
+    def __init__(
+        self,
+        function: Callable[..., None],
+        signature: Callable[[Any], tuple[Any, ...]],
+        options: dict[str, Any] = OPTIONS,
+        dtypes: str = "fd",
+    ) -> None:
+        self._function, self._signature, self._options = function, signature, options
+        self.dtypes = dtypes
         self._compiled: dict[str, Callable[..., None]] = {}
 
     def __call__(self, dtype: np.dtype) -> Callable[..., None]:
@@ -52,11 +65,11 @@ class Kernel:
     def _compile(self, dtype: np.dtype) -> Callable[..., None]:
         signature = types.void(*self._signature(numba.from_dtype(dtype)[::1]))
         try:
-            made = numba.njit(cache=True, **OPTIONS)(self._function)
+            made = numba.njit(cache=True, **self._options)(self._function)
             made._cache._cache_file._source_stamp = _stamp()
             made.compile(signature)
         except (RuntimeError, OSError, AttributeError):  # no folder to keep it in, a full one, or Numba has changed
-            made = numba.njit(signature, **OPTIONS)(self._function)
+            made = numba.njit(signature, **self._options)(self._function)
         return made
 
 

@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xpnet.kernels.compiled._compile import Kernel, inline
+from xpnet.kernels.compiled._compile import EXACT, Kernel, inline, spliced
 from xpnet.kernels.compiled._vectors import Vectors, clear, each
 
 
@@ -140,17 +142,85 @@ def _batch_norm_gradient(dy: Any, x: Any, y: Any, dx: Any, gamma: Any, mean: Any
                 out[i] = _passed(given[i], top[i], rectified) * scale
 
 
-def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, begin: int, end: int) -> None:
-    """Write rows `begin` to `end` of dx (C, L), dy where y > 0, and their sums db."""
-    L, number = dy.size // db.size, dy.dtype.type
+@spliced
+def _let_through(dy: Any, y: Any, dx: Any) -> Any:
+    """Write dy where y > 0, else 0, and return the sum."""
+    total = dy.dtype.type(0)
+    for i in range(dy.size):
+        passed = _passed(dy[i], y[i], True)
+        dx[i] = passed
+        total += passed
+    return total
+
+
+def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, over: bool, begin: int, end: int) -> None:
+    """Write rows `begin` to `end` of dy (C, L) where y > 0, `over` dy or to dx, and their sums db."""
+    L = dy.size // db.size
     for c in range(begin, end):
         slope, top, out = dy[c * L : (c + 1) * L], y[c * L : (c + 1) * L], dx[c * L : (c + 1) * L]
-        total = number(0)
-        for i in range(L):
-            passed = _passed(slope[i], top[i], True)
-            out[i] = passed
-            total += passed
-        db[c] = total
+        # the same code, but only with one name for both does LLVM see that it can use vectors
+        db[c] = _let_through(slope, top, slope) if over else _let_through(slope, top, out)
+
+
+@intrinsic
+def _power_of_two(typing: Any, exponent: Any) -> Any:
+    """Return 2^exponent as float32, for a whole number from -126 to 127."""
+
+    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        field = builder.shl(builder.add(given[0], ir.Constant(ir.IntType(32), 127)), ir.Constant(ir.IntType(32), 23))
+        return builder.bitcast(field, ir.FloatType())
+
+    return types.float32(types.int32), emit
+
+
+@spliced
+def _logistic(x: Any, y: Any) -> None:
+    """Write 1 / (1 + exp(-x)) of float32, within 3 units in the last place, without overflow at any x.
+
+    exp(t) = 2^n exp(r) with |r| <= log(2) / 2, exp(r) by the polynomial of Moshier's Cephes library.
+    """
+    number = x.dtype.type
+    for i in range(x.size):
+        t = -x[i]
+        t = number(-87) if t < number(-87) else t
+        t = number(88) if t > number(88) else t  # NaN stays
+        n = np.floor(t * number(1.44269504) + number(0.5))
+        r = t - n * number(0.693359375)  # log(2) in two parts, the first with few digits: no rounding
+        r += n * number(2.12194440e-4)
+        p = number(1.9875691500e-4)
+        p = p * r + number(1.3981999507e-3)
+        p = p * r + number(8.3334519073e-3)
+        p = p * r + number(4.1665795894e-2)
+        p = p * r + number(1.6666665459e-1)
+        p = p * r + number(5.0000001201e-1)
+        p = p * r * r + r + number(1)
+        exponent = types.int32(n if n == n else number(0))
+        y[i] = number(1) / (number(1) + p * _power_of_two(exponent))
+
+
+def _sigmoid(x: Any, y: Any, over: bool, begin: int, end: int) -> None:
+    """Write elements `begin` to `end` of the sigmoid of x, `over` x or to y."""
+    given, made = x[begin:end], y[begin:end]
+    if over:  # as in `_relu_gradient`
+        _logistic(given, given)
+    else:
+        _logistic(given, made)
+
+
+@spliced
+def _logistic_slope(dy: Any, y: Any, dx: Any) -> None:
+    number = dy.dtype.type
+    for i in range(dy.size):
+        dx[i] = dy[i] * (y[i] * (number(1) - y[i]))
+
+
+def _sigmoid_gradient(dy: Any, y: Any, dx: Any, over: bool, begin: int, end: int) -> None:
+    """Write elements `begin` to `end` of dy * y * (1 - y), `over` dy or to dx."""
+    slope, top, out = dy[begin:end], y[begin:end], dx[begin:end]
+    if over:
+        _logistic_slope(slope, top, slope)
+    else:
+        _logistic_slope(slope, top, out)
 
 
 def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps: Any, root: Any, begin: int,
@@ -170,5 +240,7 @@ max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))
 batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, T, _bool, _bool, _int, _int))
-relu_gradient = Kernel(_relu_gradient, lambda T: (T, T, T, T, _int, _int))
+sigmoid = Kernel(_sigmoid, lambda T: (T, T, _bool, _int, _int), EXACT, "f")
+sigmoid_gradient = Kernel(_sigmoid_gradient, lambda T: (T, T, T, _bool, _int, _int))
+relu_gradient = Kernel(_relu_gradient, lambda T: (T, T, T, T, _bool, _int, _int))
 adam = Kernel(_adam, lambda T: (T, T, T, T, T.dtype, T.dtype, T.dtype, T.dtype, T.dtype, _int, _int))

@@ -4,6 +4,7 @@ Numba vectorizes a plain loop too, but keeps sums in memory: each multiplication
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ from xpnet.kernels.compiled._vectors import FEATURES, Vectors, i64
 
 _LARGE = FEATURES.get("avx512f") or "aarch64" in llvmlite.binding.get_process_triple()  # 32 vector registers, not 16
 FILTERS = (8, 6, 4, 2, 1) if _LARGE else (6, 4, 2, 1)  # of a tile of the convolution; two vectors of pixels each
-GRADIENT_FILTERS = (8, 6, 4) if _LARGE else (4,)  # of a tile of the weight gradient
-TAPS = 3  # of a tile of the weight gradient
+# filters of a tile of the weight gradient, and the taps: their products are the sums that fit the registers
+GRADIENT_TILES = {8: 3, 6: 3, 4: 3} if _LARGE else {6: 2, 4: 3}
 BLOCK = 16  # rows of a matrix, at least, that lie one after another
 
 
@@ -34,61 +35,59 @@ def tile_sizes(filters: int) -> np.ndarray:
     return np.asarray(sizes)
 
 
-def in_tiles(W: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return W (F, C, KH, KW) as one tile (K, filters) after another."""
-    rows = W.reshape(W.shape[0], -1)
-    starts = np.cumsum(sizes) - sizes
-    return np.concatenate([rows[f : f + n].T.ravel() for f, n in zip(starts, sizes, strict=True)])
+def convolution_tiles(filters: int) -> Callable[..., Any]:
+    """Return ``run(y, at, step, bias, first, relu, x, start, offsets, w, w_at, taps, count)`` for that many filters.
 
-
-def convolution_tile(filters: int) -> Callable[..., Any]:
-    """Return ``tile(y, at, step, bias, first, relu, x, start, offsets, w, w_at, taps)`` for that many filters.
-
-    Writes two vectors of ``y[at + f*step :]`` for each filter f: the sum over k of ``w[w_at + k*filters + f]`` times
-    ``x[start + offsets[k] :]``, plus ``bias[first + f]``, and no less than zero with `relu`.
+    It makes `count` tiles, one after another in y and x. Each writes two vectors of ``y[at + f*step :]`` for each
+    filter f: the sum over k of ``w[w_at + k*filters + f]`` times ``x[start + offsets[k] :]``, plus ``bias[first + f]``,
+    and no less than zero with `relu`.
     """
 
     @intrinsic
-    def tile(typing: Any, y: Any, at: Any, step: Any, bias: Any, first: Any, relu: Any, x: Any, start: Any,
-             offsets: Any, w: Any, w_at: Any, taps: Any) -> Any:  # fmt: skip
-        kinds = (y, at, step, bias, first, relu, x, start, offsets, w, w_at, taps)
+    def run(typing: Any, y: Any, at: Any, step: Any, bias: Any, first: Any, relu: Any, x: Any, start: Any,
+            offsets: Any, w: Any, w_at: Any, taps: Any, count: Any) -> Any:  # fmt: skip
+        kinds = (y, at, step, bias, first, relu, x, start, offsets, w, w_at, taps, count)
 
         def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             v = Vectors(context, builder, y)
             out, image = v.at(y, given[0], given[1]), v.at(x, given[6], given[7])
             table, weights = v.at(offsets, given[8], ir.Constant(i64, 0)), v.at(w, given[9], given[10])
             biases = v.at(bias, given[3], given[4])
-            sums = v.sums(filters, 2)
-            with cgutils.for_range(builder, given[11]) as loop:
-                pixels = builder.gep(image, [builder.load(builder.gep(table, [loop.index]))])
-                both = [v.load(pixels, n) for n in range(2)]
-                row = builder.gep(weights, [builder.mul(loop.index, ir.Constant(i64, filters))])
+            rows = [builder.mul(given[2], ir.Constant(i64, f)) for f in range(filters)]
+            least = v.splat(builder.select(given[5], ir.Constant(v.element, 0), ir.Constant(v.element, -math.inf)))
+            with cgutils.for_range(builder, given[12]) as tile:
+                place = builder.mul(tile.index, ir.Constant(i64, 2 * v.lanes))
+                seen, sums = builder.gep(image, [place]), v.sums(filters, 2)
+                with cgutils.for_range(builder, given[11]) as loop:
+                    pixels = builder.gep(seen, [builder.load(builder.gep(table, [loop.index]))])
+                    both = [v.load(pixels, n) for n in range(2)]
+                    row = builder.gep(weights, [builder.mul(loop.index, ir.Constant(i64, filters))])
+                    for f in range(filters):
+                        weight = v.splat(builder.load(builder.gep(row, [ir.Constant(i64, f)])))
+                        for n in range(2):
+                            v.multiply_add(weight, both[n], sums[f][n])
                 for f in range(filters):
-                    weight = v.splat(builder.load(builder.gep(row, [ir.Constant(i64, f)])))
+                    added = v.splat(builder.load(builder.gep(biases, [ir.Constant(i64, f)])))
+                    target = builder.gep(out, [builder.add(rows[f], place)])
                     for n in range(2):
-                        v.multiply_add(weight, both[n], sums[f][n])
-            for f in range(filters):
-                added = v.splat(builder.load(builder.gep(biases, [ir.Constant(i64, f)])))
-                target = builder.gep(out, [builder.mul(given[2], ir.Constant(i64, f))])
-                for n in range(2):
-                    value = builder.fadd(builder.load(sums[f][n]), added)
-                    negative = builder.fcmp_ordered("<", value, v.zero)  # false for NaN, which stays
-                    clipped = builder.select(negative, v.zero, value)
-                    v.store(builder.select(given[5], clipped, value), target, n)
+                        value = builder.fadd(builder.load(sums[f][n]), added)
+                        below = builder.fcmp_ordered("<", value, least)  # false for NaN, which stays
+                        v.store(builder.select(below, least, value), target, n)
             return context.get_dummy_value()
 
         return types.void(*kinds), emit
 
-    return tile
+    return run
 
 
 def gradient_tile(filters: int) -> Callable[..., Any]:
-    """Return ``tile(dw, at, taps, dy, dy_at, step, x, start, offsets, k, length)`` for that many filters.
+    """Return ``tile(dw, at, taps, dy, dy_at, step, x, start, offsets, k, length)`` for one of `GRADIENT_TILES`.
 
-    Adds to ``dw[at + f*taps + k + t]``, for each filter f and `TAPS` taps t, the products of ``dy[dy_at + f*step :]``
+    Adds to ``dw[at + f*taps + k + t]``, for each filter f and tap t of the tile, the products of ``dy[dy_at + f*step :]``
     and ``x[start + offsets[k + t] :]``, `length` of them. What lies behind them, up to a whole number of vectors, is
     read but counts for nothing.
     """
+    width = GRADIENT_TILES.get(filters, 1)  # 1 where this processor has no such tile
 
     @intrinsic
     def tile(typing: Any, dw: Any, at: Any, taps: Any, dy: Any, dy_at: Any, step: Any, x: Any, start: Any,
@@ -99,10 +98,10 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
             v = Vectors(context, builder, dw)
             out, gradient = v.at(dw, given[0], builder.add(given[1], given[9])), v.at(dy, given[3], given[4])
             image, table = v.at(x, given[6], given[7]), v.at(offsets, given[8], given[9])
-            shifts = [builder.load(builder.gep(table, [ir.Constant(i64, t)])) for t in range(TAPS)]
+            shifts = [builder.load(builder.gep(table, [ir.Constant(i64, t)])) for t in range(width)]
             pixels = [builder.gep(image, [shift]) for shift in shifts]
             rows = [builder.gep(gradient, [builder.mul(given[5], ir.Constant(i64, f))]) for f in range(filters)]
-            sums = v.sums(filters, TAPS)
+            sums = v.sums(filters, width)
             whole = builder.sdiv(given[10], ir.Constant(i64, v.lanes))
             rest = builder.srem(given[10], ir.Constant(i64, v.lanes))
 
@@ -114,7 +113,7 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
                 for f in range(filters):
                     slope = v.load(builder.gep(rows[f], [place]))
                     slope = slope if valid is None else builder.select(valid, slope, v.zero)
-                    for t in range(TAPS):
+                    for t in range(width):
                         v.multiply_add(slope, seen[t], sums[f][t])
 
             with cgutils.for_range(builder, whole) as loop:
@@ -123,7 +122,7 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
                 add(whole, v.below(rest))
             for f in range(filters):
                 row = builder.gep(out, [builder.mul(given[2], ir.Constant(i64, f))])
-                for t in range(TAPS):
+                for t in range(width):
                     target = builder.gep(row, [ir.Constant(i64, t)])
                     builder.store(builder.fadd(builder.load(target), v.total(sums[f][t])), target)
             return context.get_dummy_value()

@@ -34,7 +34,7 @@ __all__ = [
     "conv2d_relu_forward",
 ]
 
-CACHE = 3 << 18  # bytes that the ring of input rows may take of the second-level cache
+CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
@@ -100,9 +100,13 @@ def _plan_for(kernel: str, x: np.ndarray, filters: int, window: Window, groups: 
     return plan
 
 
-def _gradient_tile(filters: int) -> int:
-    """Return how many filters the tiles of a weight gradient have: those that waste least."""
-    return min(loader.module("_tiles").GRADIENT_FILTERS, key=lambda n: (-(-filters // n) * n, -n))
+def _gradient_tile(filters: int, taps: int) -> tuple[int, int, int]:
+    """Return the filters of a tile of a weight gradient, and how many filters and taps its tiles make up in all.
+
+    Of the tiles that there are, it is the one that wastes least.
+    """
+    whole = [(n, -(-filters // n) * n, -(-taps // t) * t) for n, t in loader.module("_tiles").GRADIENT_TILES.items()]
+    return min(whole, key=lambda tile: (tile[1] * tile[2], -tile[0]))
 
 
 def _gradient_sizes(plan: _Plan, channels: int, itemsize: int) -> tuple[int, int]:
@@ -115,9 +119,9 @@ def _gradient_sizes(plan: _Plan, channels: int, itemsize: int) -> tuple[int, int
 
 def _gradient_memory(plan: _Plan, filters: int, itemsize: int) -> int:
     """Return the bytes of scratch memory that one thread needs for a weight gradient."""
-    size = _gradient_tile(filters)
-    ring, row = _gradient_sizes(plan, plan.geometry[0], itemsize)
-    return (ring + -(-filters // size) * size * row) * itemsize
+    C, KH, KW = plan.geometry[0], *plan.geometry[7:9]
+    ring, row = _gradient_sizes(plan, C, itemsize)
+    return (ring + _gradient_tile(filters, C * KH * KW)[1] * row) * itemsize
 
 
 def _parts(plan: _Plan, taps: int, most: int) -> int:
@@ -132,7 +136,8 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
     _, _, _, N, _, OH, OW, *_ = plan.geometry
     y = np.empty((F, OH, OW, N), dtype=x.dtype)
     sizes = tiles.tile_sizes(F)
-    weights, taps = tiles.in_tiles(W, sizes), math.prod(W.shape[1:])
+    weights, taps = np.empty(W.size, W.dtype), math.prod(W.shape[1:])
+    loader.kernel("_conv_loops", "pack", x.dtype)(flat(W), sizes, W.shape[1:], weights)
     bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
     ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * vectors.VECTOR // x.itemsize
     kernel, given, made = loader.kernel("_conv_loops", "convolve", x.dtype), flat(x), y.reshape(-1)
@@ -187,10 +192,8 @@ def conv2d_backward(
 
 def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...]) -> np.ndarray:
     """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
-    tiles, (F, C) = loader.module("_tiles"), shape[:2]
-    K = math.prod(shape[1:])
-    size = _gradient_tile(F)
-    filters, taps = -(-F // size) * size, -(-K // tiles.TAPS) * tiles.TAPS
+    (F, C), K = shape[:2], math.prod(shape[1:])
+    size, filters, taps = _gradient_tile(F, K)
     ring_size, row_size = _gradient_sizes(plan, C, x.itemsize)
     kernel, given, gradient = loader.kernel("_conv_loops", "weight_gradient", x.dtype), flat(x), flat(dy)
     blocks = list(plan.blocks(_parts(plan, K, PARTS)))
@@ -207,7 +210,8 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
     calls = [call(block, out) for block, out in zip(blocks, sums, strict=True)]
     run_all(calls, at_most=at_most(_gradient_memory(plan, F, x.itemsize)))
     total = sums.sum(axis=0).reshape(filters, taps)
-    return np.ascontiguousarray(total[:F, :K]).reshape(shape)
+    by_rows = total[:F, :K].reshape(F, shape[2], C, shape[3])  # as the loops go through the taps
+    return np.ascontiguousarray(by_rows.transpose(0, 2, 1, 3))
 
 
 @register("compiled", "conv2d_input_gradient")

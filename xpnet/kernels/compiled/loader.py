@@ -33,7 +33,7 @@ def load_all(dtype: np.dtype) -> None:
     for name in ("_conv_loops", "_winograd_loops", "_pass_loops"):
         loops = module(name)
         for found in vars(loops).values():
-            if isinstance(found, module("_compile").Kernel):
+            if isinstance(found, module("_compile").Kernel) and dtype.char in found.dtypes:
                 found(dtype)
 
 
@@ -50,7 +50,10 @@ def usable(name: str, kernel: str, dtype: np.dtype) -> bool:
 @functools.cache
 def _try(name: str, kernel: str, char: str) -> bool:
     try:
-        getattr(module(name), kernel)(np.dtype(char))
+        found = getattr(module(name), kernel)
+        if char not in found.dtypes:
+            return False
+        found(np.dtype(char))
     except Exception as error:  # a NumPy that Numba does not know yet, for one: no reason to stop
         logger.warning("%s compiled by Numba is not used: %s: %s", kernel, type(error).__name__, error)
         return False

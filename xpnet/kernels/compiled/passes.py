@@ -1,4 +1,4 @@
-"""Maximum pooling, batch normalisation, the gradient of relu and Adam by compiled loops: fewer passes over memory."""
+"""Maximum pooling, batch normalisation, sigmoid, gradients and Adam by compiled loops: fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ __all__ = [
     "pool2d_forward",
     "relu_backward",
     "relu_bias_backward",
+    "sigmoid_backward",
+    "sigmoid_forward",
 ]
 
 OPERATIONS = 10  # for each element, about
@@ -128,11 +130,36 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
     if dy.ndim != 4 or not _takes("relu_gradient", dy):
         return elementwise.relu_bias_backward(dy, y, need_db, overwrite)
     given, top = batch_innermost(np, dy), batch_innermost(np, y)
-    over = overwrite and given.flags.c_contiguous
-    dx, db = given if over else np.empty(given.shape, dy.dtype), np.empty(len(given), dy.dtype)
-    arrays = (flat(given), flat(top), flat(dx), db)
+    slopes, db = flat(given), np.empty(len(given), dy.dtype)
+    dx = slopes if overwrite else np.empty_like(slopes)
+    arrays = (slopes, flat(top), dx, db, overwrite)
     run_ranges(loader.kernel("_pass_loops", "relu_gradient", dy.dtype), arrays, len(given), 2 * dy.size)
-    return batch_first(np, dx), db if need_db else None
+    return batch_first(np, dx.reshape(given.shape)), db if need_db else None
+
+
+@register("compiled", "sigmoid_forward")
+def sigmoid_forward(x: Array, overwrite: bool) -> Array:
+    """1 / (1 + exp(-x)); with `overwrite`, it may be where x is."""
+    if x.ndim != 4 or not _takes("sigmoid", x):
+        return elementwise.sigmoid_forward(x, overwrite)
+    inner = batch_innermost(np, x)
+    given = flat(inner)
+    y = given if overwrite else np.empty_like(given)
+    run_ranges(loader.kernel("_pass_loops", "sigmoid", x.dtype), (given, y, overwrite), x.size, 4 * x.size)
+    return batch_first(np, y.reshape(inner.shape))
+
+
+@register("compiled", "sigmoid_backward")
+def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
+    """Return dy * y * (1 - y); with `overwrite`, it may be where dy is."""
+    if dy.ndim != 4 or not _takes("sigmoid_gradient", dy):
+        return elementwise.sigmoid_backward(dy, y, overwrite)
+    inner = batch_innermost(np, dy)
+    given, top = flat(inner), flat(batch_innermost(np, y))
+    dx = given if overwrite else np.empty_like(given)
+    kernel = loader.kernel("_pass_loops", "sigmoid_gradient", dy.dtype)
+    run_ranges(kernel, (given, top, dx, overwrite), dy.size, 2 * dy.size)
+    return batch_first(np, dx.reshape(inner.shape))
 
 
 @register("compiled", "adam_update")

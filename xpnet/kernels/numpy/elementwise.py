@@ -1,4 +1,4 @@
-"""Relu, gradients of relu and sigmoid, and sums for NumPy, some channels at a time."""
+"""Relu, sigmoid, their gradients, and sums for NumPy, some channels at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy.pool import by_channels
 from xpnet.kernels.table import register
 
-__all__ = ["add", "add_relu", "relu_backward", "relu_bias_backward", "relu_forward", "sigmoid_backward"]
+__all__ = [
+    "add",
+    "add_relu",
+    "relu_backward",
+    "relu_bias_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+]
 
 
 @register("numpy", "add")
@@ -80,6 +88,25 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
 
     by_channels(clip, given, products=need_db)
     return batch_first(np, dx), db
+
+
+@register("numpy", "sigmoid_forward")
+def sigmoid_forward(x: Array, overwrite: bool) -> Array:
+    """1 / (1 + exp(-x)); with `overwrite`, where x is."""
+    if x.ndim != 4 or x.dtype.char not in "fd" or not x.size:
+        return activation.sigmoid_forward(x, False)
+    inner, lowest = batch_innermost(np, x), activation.lowest_exponent(np, x.dtype)
+    y = inner if overwrite else np.empty_like(inner)
+
+    def squash(part: slice) -> None:
+        block = np.maximum(inner[part], lowest, out=y[part])
+        np.negative(block, out=block)
+        np.exp(block, out=block)
+        block += 1.0
+        np.divide(1.0, block, out=block)
+
+    by_channels(squash, inner)
+    return batch_first(np, y)
 
 
 @register("numpy", "sigmoid_backward")
