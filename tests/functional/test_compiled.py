@@ -137,6 +137,49 @@ def test_batch_norm_of_numbers_far_from_zero(rng):
     np.testing.assert_allclose(y, centred / np.sqrt(exact.var(axes, keepdims=True) + 1e-5), atol=2e-4)
 
 
+def in_memory(x, order):
+    """Return a copy of x whose axes lie in memory in the given order."""
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("order", [(1, 2, 3, 0), (0, 1, 2, 3)], ids=["batch innermost", "NCHW"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_sigmoid_of_any_number(overwrite, order, dtype, rng):
+    x = (rng.standard_normal((7, 3, 5, 3)) * 40.0).astype(dtype)
+    x[0, 0, :, 0] = [np.nan, np.inf, -np.inf, 1e30, -1e30]
+    dy = rng.standard_normal(x.shape).astype(dtype)
+    with np.errstate(over="ignore"):
+        expected = 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
+    given = in_memory(x, order)
+    y = find("sigmoid_forward", np)(given, overwrite)
+    assert y.dtype == dtype
+    tiny = expected < 1e-37  # where exp(-x) would overflow, some number of about that size
+    np.testing.assert_allclose(y[~tiny], expected[~tiny], rtol=4e-7 if dtype == "float32" else 4e-16)
+    assert np.all(np.abs(y[tiny]) < 1e-37)
+    given_dy = in_memory(dy, order)
+    dx = find("sigmoid_backward", np)(given_dy, y, overwrite)
+    np.testing.assert_allclose(dx, dy * y.astype(np.float64) * (1.0 - y), rtol=1e-6, atol=1e-7)
+    if not overwrite:
+        np.testing.assert_array_equal(given, x)
+        np.testing.assert_array_equal(given_dy, dy)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_gradient_of_relu_and_its_sums(overwrite, rng):
+    dy, y = (in_memory(rng.standard_normal((9, 4, 5, 3)).astype(np.float32), (1, 2, 3, 0)) for _ in range(2))
+    before = dy.copy()
+    dx, db = find("relu_bias_backward", np)(dy, y, True, overwrite)
+    expected = np.where(y > 0.0, before, 0.0)
+    np.testing.assert_array_equal(dx, expected)
+    assert_close(db, expected.sum(axis=(0, 2, 3), dtype=np.float64).astype(np.float32))
+    assert overwrite or np.array_equal(dy, before)
+
+
 @needs_numba
 @pytest.mark.usefixtures("all_sizes")
 def test_arguments_may_be_read_only_and_stay_as_they_are(rng):
@@ -190,6 +233,7 @@ def test_what_fails_to_compile_is_said_and_done_by_the_others(monkeypatch, caplo
     def broken(dtype):
         raise RuntimeError("no such processor")
 
+    broken.dtypes = "fd"
     monkeypatch.setattr(loader, "_try", loader._try.__wrapped__)
     monkeypatch.setattr(loader.module("_conv_loops"), "convolve", broken)
     x, W = rng.standard_normal((64, 4, 12, 12)), rng.standard_normal((8, 4, 3, 3))

@@ -139,13 +139,13 @@ def test_blas_gets_its_threads_back():
         with blas.single_threaded_blas:
             with blas.single_threaded_blas:
                 pass
-            inside = [library.num_threads for library in blas._libraries()]
+            inside = [library.threads() for library in blas._libraries()]
             assert blas.single_threaded_blas.threads() == 2  # outside
         assert set(inside) == {1}
-        assert all(library.num_threads == 2 for library in blas._libraries())
+        assert all(library.threads() == 2 for library in blas._libraries())
         with pytest.raises(ZeroDivisionError), blas.single_threaded_blas:
             raise ZeroDivisionError
-        assert all(library.num_threads == 2 for library in blas._libraries())
+        assert all(library.threads() == 2 for library in blas._libraries())
 
 
 def test_blas_can_be_told_by_any_thread():
@@ -154,7 +154,7 @@ def test_blas_can_be_told_by_any_thread():
 
     def look():
         with blas.single_threaded_blas:
-            inside.extend(library.num_threads for library in blas._libraries())
+            inside.extend(library.threads() for library in blas._libraries())
 
     with limits(2, user_api="blas"):  # which puts this thread in charge of them
         if blas.single_threaded_blas.threads() != 2:

@@ -8,35 +8,45 @@ BLAS multiplies within a block on the thread that asks.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 __all__ = ["single_threaded_blas"]
 
 
+class _Library(NamedTuple):
+    """How to ask and tell a BLAS library its number of threads."""
+
+    threads: Callable[[], int]
+    set_threads: Callable[[int], object]
+
+
 @functools.cache
-def _libraries() -> tuple[Any, ...]:
-    """Return the controllers of the BLAS libraries that NumPy has loaded, as far as threadpoolctl knows them."""
+def _libraries() -> tuple[_Library, ...]:
+    """Return the BLAS libraries that NumPy has loaded, as far as threadpoolctl knows them."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         return ()
-    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
+    return tuple(_functions(found) for found in ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-def _set_threads(library: Any, count: int) -> None:
-    """Set the threads of a BLAS from any thread.
+def _functions(library: Any) -> _Library:
+    """Return the functions of a library that threadpoolctl has found, the C library's own where they are known.
 
-    Of those that all threads of the process share, threadpoolctl from 3.8 on lets one thread alone set the number, and
-    does nothing, without a word, when another one asks. Nobody is left in charge here.
+    threadpoolctl takes ten times as long, as much as a small product. And of an OpenBLAS whose threads all threads of
+    the process share, from 3.8 on it lets one thread alone set the number, and does nothing, without a word, when
+    another one asks.
     """
-    free = getattr(library, "clear_controlling_thread", None)
-    if free is not None:
-        free(force=True)
-    library.set_num_threads(count)
-    if free is not None:
-        free(force=True)
+    if library.internal_api == "openblas" and library.threading_layer != "openmp":
+        for before, after in itertools.product(("", "scipy_"), ("", "64_", "_64")):
+            ask, tell = (f"{before}openblas_{name}_num_threads{after}" for name in ("get", "set"))
+            if hasattr(library.dynlib, ask) and hasattr(library.dynlib, tell):
+                return _Library(getattr(library.dynlib, ask), getattr(library.dynlib, tell))
+    return _Library(library.get_num_threads, library.set_num_threads)
 
 
 class _SingleThreaded:
@@ -45,15 +55,15 @@ class _SingleThreaded:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._before: list[tuple[Any, int]] = []
+        self._before: list[tuple[_Library, int]] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = [(library, library.num_threads) for library in _libraries()]
+                self._before = [(library, library.threads()) for library in _libraries()]
                 for library, count in self._before:
                     if count != 1:
-                        _set_threads(library, 1)
+                        library.set_threads(1)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
@@ -62,20 +72,20 @@ class _SingleThreaded:
             if self._inside == 0:
                 for library, count in self._before:
                     if count != 1:
-                        _set_threads(library, count)
+                        library.set_threads(count)
                 self._before = []
 
     def forget(self) -> None:
         """Begin anew in a forked process, where the threads that were in it do not live on."""
         self._lock, self._inside = threading.Lock(), 0
         for library, count in self._before:
-            _set_threads(library, count)
+            library.set_threads(count)
         self._before = []
 
     def threads(self) -> int | None:
         """Return how many threads BLAS has outside; None where that cannot be told, nor changed."""
         with self._lock:
-            counts = [count for _, count in self._before] if self._inside else [b.num_threads for b in _libraries()]
+            counts = [count for _, count in self._before] if self._inside else [library.threads() for library in _libraries()]
         return min(counts) if counts else None
 
 

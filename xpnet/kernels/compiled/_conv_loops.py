@@ -143,11 +143,11 @@ def _pack(W: Any, sizes: Any, taps: Any, out: Any) -> None:
         f += size
 
 
-def _weight_gradient(x: Any, dy: Any, dw: Any, ring: Any, rows: Any, offsets: Any, size: int, geometry: Any,
+def _weight_gradient(x: Any, dy: Any, dw: Any, db: Any, ring: Any, rows: Any, offsets: Any, size: int, geometry: Any,
                      block: Any) -> None:  # fmt: skip
-    """Add to dw (filters, taps), whole tiles of both, what a block of dy (F, OH, OW, N) gives.
+    """Add to dw (filters, taps), whole tiles of both, what a block of dy (F, OH, OW, N) gives, and to db its sums.
 
-    The taps are in the order (KH, C, KW).
+    The taps are in the order (KH, C, KW). If db has no elements, it is not wanted.
     """
     N, F, OH, OW, KH = geometry[3], geometry[4], geometry[5], geometry[6], geometry[7]
     n0, images, begin, end, first, columns, _, _ = block
@@ -167,6 +167,11 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, ring: Any, rows: Any, offsets: An
                 for ow in range(columns):
                     copy(rows, f * step + ow * images, dy, f * OH * OW * N + at + ow * N, images)
         given, start, apart = (dy, at, OH * OW * N) if direct else (rows, 0, step)
+        for f in range(db.size):
+            total = x.dtype.type(0)
+            for slope in given[start + f * apart : start + f * apart + length]:
+                total += slope
+            db[f] += total
         _add_row(dw, given, start, apart, ring, offsets, size, length)
 
 
@@ -194,4 +199,4 @@ _ints, _geometry, _block = types.int64[::1], types.UniTuple(types.int64, 15), ty
 
 convolve = Kernel(_convolve, lambda T: (T, T, T, T, _ints, T, _ints, types.boolean, _geometry, _block))
 pack = Kernel(_pack, lambda T: (T, _ints, types.UniTuple(types.int64, 3), T))
-weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, _ints, types.int64, _geometry, _block))
+weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, T, _ints, types.int64, _geometry, _block))

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import conv
 from xpnet.kernels.numpy.conv import at_most, scratch
-from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import run_all, threads_allowed
 
@@ -41,6 +40,20 @@ WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
 FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
+
+
+class _Work(NamedTuple):
+    """Calls that do not depend on one another, and what they make."""
+
+    calls: list[Callable[[], None]]
+    memory: int  # bytes of scratch memory that each of them takes
+    result: Callable[[], Any]  # once all calls are made
+
+
+def _done(*works: _Work) -> list[Any]:
+    """Make the calls of several works together, so that threads wait for one another once, and return what they made."""
+    run_all([call for work in works for call in work.calls], at_most=at_most(max(work.memory for work in works)))
+    return [work.result() for work in works]
 
 
 class _Plan(NamedTuple):
@@ -130,8 +143,8 @@ def _parts(plan: _Plan, taps: int, most: int) -> int:
     return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
 
 
-def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> np.ndarray:
-    """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (F, OH, OW, N)."""
+def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> _Work:
+    """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (N, F, OH, OW)."""
     tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), W.shape[:2]
     _, _, _, N, _, OH, OW, *_ = plan.geometry
     y = np.empty((F, OH, OW, N), dtype=x.dtype)
@@ -151,8 +164,7 @@ def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, r
         return work
 
     blocks = plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))
-    run_all([call(block) for block in blocks], at_most=at_most(ring_size * x.itemsize))
-    return y
+    return _Work([call(block) for block in blocks], ring_size * x.itemsize, lambda: batch_first(np, y))
 
 
 @register("compiled", "conv2d_forward")
@@ -162,7 +174,7 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
     plan = _plan_for("convolve", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_forward(x, W, b, window, groups)
-    return batch_first(np, _convolve(inner, W, b, plan))
+    return _done(_convolution(inner, W, b, plan))[0]
 
 
 @register("compiled", "conv2d_relu_forward")
@@ -172,7 +184,7 @@ def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, gro
     plan = _plan_for("convolve", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_relu_forward(x, W, b, window, groups)
-    return batch_first(np, _convolve(inner, W, b, plan, relu=True))
+    return _done(_convolution(inner, W, b, plan, relu=True))[0]
 
 
 @register("compiled", "conv2d_backward")
@@ -184,47 +196,59 @@ def conv2d_backward(
     plan = _plan_for("weight_gradient", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
-    db = row_sums(dy_inner) if need_db else None
-    dW = _weight_gradient(inner, dy_inner, plan, W.shape)
-    dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
-    return dx, dW, db
+    works = [_weight_gradient(inner, dy_inner, plan, W.shape, need_db)]
+    dx = _input_gradient(dy_inner, W, window, groups) if need_dx else None
+    if dx is not None:
+        works.append(dx)
+    (dW, db), *made = _done(*works)
+    if need_dx and not made:
+        made = [conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups)]
+    return (made[0] if need_dx else None), dW, db
 
 
-def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...]) -> np.ndarray:
-    """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
+def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...], need_db: bool) -> _Work:
+    """Return dW and db, or None, of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
     (F, C), K = shape[:2], math.prod(shape[1:])
     size, filters, taps = _gradient_tile(F, K)
     ring_size, row_size = _gradient_sizes(plan, C, x.itemsize)
     kernel, given, gradient = loader.kernel("_conv_loops", "weight_gradient", x.dtype), flat(x), flat(dy)
     blocks = list(plan.blocks(_parts(plan, K, PARTS)))
-    sums = np.zeros((len(blocks), filters * taps), dtype=x.dtype)
+    sums, bias = np.zeros((len(blocks), filters * taps), x.dtype), np.zeros((len(blocks), F if need_db else 0), x.dtype)
 
-    def call(block: tuple[int, ...], out: np.ndarray) -> Callable[[], None]:
+    def call(block: tuple[int, ...], *out: np.ndarray) -> Callable[[], None]:
         def work() -> None:
             offsets = np.zeros(taps, dtype=np.int64)
             memory = scratch((ring_size + filters * row_size,), x.dtype)
-            kernel(given, gradient, out, memory[:ring_size], memory[ring_size:], offsets, size, plan.geometry, block)
+            kernel(given, gradient, *out, memory[:ring_size], memory[ring_size:], offsets, size, plan.geometry, block)
 
         return work
 
-    calls = [call(block, out) for block, out in zip(blocks, sums, strict=True)]
-    run_all(calls, at_most=at_most(_gradient_memory(plan, F, x.itemsize)))
-    total = sums.sum(axis=0).reshape(filters, taps)
-    by_rows = total[:F, :K].reshape(F, shape[2], C, shape[3])  # as the loops go through the taps
-    return np.ascontiguousarray(by_rows.transpose(0, 2, 1, 3))
+    def result() -> tuple[np.ndarray, np.ndarray | None]:
+        # in the order in which the loops go through the taps
+        by_rows = sums.sum(axis=0).reshape(filters, taps)[:F, :K].reshape(F, shape[2], C, shape[3])
+        return np.ascontiguousarray(by_rows.transpose(0, 2, 1, 3)), bias.sum(axis=0) if need_db else None
+
+    calls = [call(*one) for one in zip(blocks, sums, bias, strict=True)]
+    return _Work(calls, _gradient_memory(plan, F, x.itemsize), result)
 
 
 @register("compiled", "conv2d_input_gradient")
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: one or several convolutions with flipped kernels."""
-    inner, mirrored = batch_innermost(np, dy), mirrored_window(window)
-    if mirrored is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
+    inner = batch_innermost(np, dy)
+    if mirrored_window(window) is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
         return _strided_input_gradient(inner, W, window, groups)
-    plan = None if mirrored is None else _plan_for("convolve", inner, W.shape[1], mirrored, groups)
+    work = _input_gradient(inner, W, window, groups)
+    return conv.conv2d_input_gradient(dy, W, window, groups) if work is None else _done(work)[0]
+
+
+def _input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, groups: int) -> _Work | None:
+    """Return dx (N, C, H, W) of dy (F, OH, OW, N), if it is one convolution that the loops win at."""
+    mirrored = mirrored_window(window)
+    plan = None if mirrored is None else _plan_for("convolve", dy, W.shape[1], mirrored, groups)
     if plan is None:
-        return conv.conv2d_input_gradient(dy, W, window, groups)
-    flipped = np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)
-    return batch_first(np, _convolve(inner, flipped, None, plan))
+        return None
+    return _convolution(dy, np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3), None, plan)
 
 
 def _strided_input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, groups: int) -> Array:
@@ -235,7 +259,7 @@ def _strided_input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, group
         if plan is None:
             return conv.conv2d_input_gradient(batch_first(np, dy), W, window, groups)
         planned.append((grid, plan))
-    dx = np.zeros((W.shape[1], *window.input, dy.shape[3]), dtype=dy.dtype)
+    dx = batch_first(np, np.zeros((W.shape[1], *window.input, dy.shape[3]), dtype=dy.dtype))
     for grid, plan in planned:
-        dx[:, grid.rows, grid.columns] = _convolve(dy, grid.kernel(W), None, plan)
-    return batch_first(np, dx)
+        (dx[:, :, grid.rows, grid.columns],) = _done(_convolution(dy, grid.kernel(W), None, plan))
+    return dx
