@@ -85,7 +85,8 @@ class _SingleThreaded:
     def threads(self) -> int | None:
         """Return how many threads BLAS has outside; None where that cannot be told, nor changed."""
         with self._lock:
-            counts = [count for _, count in self._before] if self._inside else [library.threads() for library in _libraries()]
+            inside = [count for _, count in self._before]
+            counts = inside if self._inside else [library.threads() for library in _libraries()]
         return min(counts) if counts else None
 
 

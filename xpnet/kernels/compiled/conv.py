@@ -51,7 +51,7 @@ class _Work(NamedTuple):
 
 
 def _done(*works: _Work) -> list[Any]:
-    """Make the calls of several works together, so that threads wait for one another once, and return what they made."""
+    """Make all calls together, so that threads wait for one another once, and return what each work made."""
     run_all([call for work in works for call in work.calls], at_most=at_most(max(work.memory for work in works)))
     return [work.result() for work in works]
 
