@@ -84,8 +84,8 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
     """Return ``tile(dw, at, taps, dy, dy_at, step, x, start, offsets, k, length)`` for one of `GRADIENT_TILES`.
 
     Adds to ``dw[at + f*taps + k + t]``, for each filter f and tap t of the tile, the products of
-    ``dy[dy_at + f*step :]`` and ``x[start + offsets[k + t] :]``, `length` of them. What lies behind them, up to a whole number of vectors, is
-    read but counts for nothing.
+    ``dy[dy_at + f*step :]`` and ``x[start + offsets[k + t] :]``, `length` of them. What lies behind them, up to a whole
+    number of vectors, is read but counts for nothing.
     """
     width = GRADIENT_TILES.get(filters, 1)  # 1 where this processor has no such tile
 
