@@ -17,6 +17,7 @@ from xpnet.layers import (
     ConvTranspose2D,
     Dense,
     Flatten,
+    Identity,
     Observer,
     Pool2D,
     ReLU,
@@ -53,6 +54,21 @@ MODELS = {
     ),
     "sum": lambda: Sequential(Residual(Sequential(Conv2D(3, 3, padding=1), BatchNorm())), ReLU(), Conv2D(2, 3)),
     "three branches": lambda: Sequential(Add(Conv2D(2, 1), Conv2D(2, 1), Conv2D(2, 1)), ReLU(), Add(ReLU()), ReLU()),
+    "a sum after a sum": lambda: Sequential(
+        Residual(Sequential(Conv2D(3, 3, padding=1), BatchNorm(), ReLU(), Conv2D(3, 1), BatchNorm())),
+        ReLU(),
+        Residual(Conv2D(3, 1), Sequential(ReLU(), Sequential(Tanh()))),
+        ReLU(),
+        Add(Flatten(), Flatten()),
+        ReLU(),
+        Sequential(Residual(Identity(), Dense(126)), Sigmoid()),
+    ),
+    "one layer in two branches": lambda: (lambda conv: Sequential(Add(conv, conv), ReLU(), Residual(conv), ReLU()))(
+        Conv2D(3, 1)
+    ),
+    "branches that return what they are given": lambda: Sequential(
+        Conv2D(3, 1), Residual(Sequential(Identity(), Flatten(), Identity()), Flatten()), ReLU(), Dense(2), Identity()
+    ),
     "checkpoints": lambda: Sequential(
         Conv2D(4, 3), BatchNorm(), ReLU(), Conv2D(4, 3), ReLU(), Flatten(), Dense(2), checkpoint_every=2
     ),
@@ -190,6 +206,14 @@ def test_what_a_user_derives_runs_as_written(rng):
         def _merge(self, outputs):
             return outputs[0] - outputs[1], None
 
+    class Difference(Add):
+        def _merge(self, outputs):
+            return outputs[0] - outputs[1], "mine"
+
+        def _split(self, dy, ctx):
+            assert ctx == "mine"
+            return [dy, -dy]
+
     class Doubled(Conv2D):
         def _forward(self, x, train):
             y, ctx = super()._forward(x, train)
@@ -211,6 +235,9 @@ def test_what_a_user_derives_runs_as_written(rng):
         if not train:  # in training the running statistics have moved, but are not used
             assert_close(y, expected)
         assert y.max() <= 0.5
+    nothing = Sequential(Difference(Identity(), Identity()), ReLU())
+    assert np.all(nothing.forward(x) == 0.0)
+    assert np.all(nothing.backward(np.ones_like(x)) == 0.0)
 
 
 def test_an_observer_sees_every_layer(rng):

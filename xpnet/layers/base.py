@@ -82,6 +82,18 @@ class Layer:
         """
         return False
 
+    def _overwrites_dy(self) -> bool:
+        """Whether `_backward` takes ``overwrite=True`` with a dy that nobody else holds; see `xpnet.layers.fusion`."""
+        return False
+
+    def _dx_is_new(self, dy_was_new: bool) -> bool:
+        """Whether nobody else holds what backward has returned; here of layers made of layers alone."""
+        return False
+
+    def _output_is_new(self) -> bool:
+        """Whether nobody holds what forward has returned, the layer neither; here of layers made of layers alone."""
+        return False
+
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         raise NotImplementedError(f"{type(self).__name__} must define _backward(dy, ctx, need_dx) -> dx")
 

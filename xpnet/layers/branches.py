@@ -14,6 +14,7 @@ from xpnet.layers.activation import Identity
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.containers import backward_child, drop_all, forward_child, indented, named_children
 from xpnet.layers.data_format import check_data_format
+from xpnet.layers.fusion import is_new, output_is_new
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Keeps, Tensor, Trace
 
@@ -82,13 +83,22 @@ class Branches(Layer):
             raise
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        parts = self._split(dy, ctx)
+        return self._backward_of_parts(self._split(dy, ctx), need_dx)
+
+    def _backward_of_parts(self, parts: list[Array], need_dx: bool) -> Array | None:
+        """Go back through the branches and sum up what they return, in the memory of one if nobody else holds it."""
         dx: Any = None
+        new = False
         # in reverse, so that a layer that occurs in two branches pops its contexts in the right order
         for (name, layer), part in reversed(list(zip(self._branches.items(), parts, strict=True))):
             through = backward_child(name, layer.backward, part, need_dx)
             if need_dx:
-                dx = through if dx is None else find("add", array_namespace(dx))(dx, through)
+                through_is_new = is_new(layer, False)
+                if dx is None:
+                    dx, new = through, through_is_new
+                    continue
+                first, second = (through, dx) if through_is_new else (dx, through)
+                dx, new = find("add", array_namespace(dx))(first, second, new or through_is_new), True
         return dx
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
@@ -124,23 +134,40 @@ class Add(Branches):
     """
 
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
-        return functools.reduce(find("add", array_namespace(*outputs)), outputs), None
+        add = find("add", array_namespace(*outputs))
+        return functools.reduce(functools.partial(add, overwrite=False), outputs), None
 
     def _ends_in_relu(self) -> bool:
-        return type(self) in (Add, Residual) and len(self._branches) > 1
+        return self._is_plain_sum() and len(self._branches) > 1
 
     def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
         return self._merged_by(self._merge_relu, x, train)
 
     def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
         *earlier, last = outputs
-        y = find("add_relu", array_namespace(last))(self._merge(earlier)[0], last)
+        so_far, (first_layer, *_, last_layer) = self._merge(earlier)[0], self._branches.values()
+        new = len(earlier) > 1 or output_is_new(first_layer)
+        if not new and output_is_new(last_layer):
+            new, so_far, last = True, last, so_far
+        y = find("add_relu", array_namespace(last))(so_far, last, new)
         return y, y
 
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
+        if self._is_plain_sum() and ctx is not None:  # the output, which ended in relu
+            dy = find("relu_backward", array_namespace(dy))(dy, ctx, overwrite)
+        return self._backward_of_parts(self._split(dy, ctx), need_dx)
+
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
-        if ctx is not None:  # the output, which ended in relu
-            dy = find("relu_backward", array_namespace(dy))(dy, ctx, False)
         return [dy] * len(self._branches)
+
+    def _is_plain_sum(self) -> bool:
+        return type(self) in (Add, Residual)
+
+    def _overwrites_dy(self) -> bool:
+        return self._is_plain_sum()
+
+    def _dx_is_new(self, dy_was_new: bool) -> bool:
+        return self._is_plain_sum() and len(self._branches) > 1
 
 
 class Multiply(Branches):

@@ -10,7 +10,7 @@ from typing import Any
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.fusion import MOST, backward_with, fused, is_new
+from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -150,6 +150,21 @@ class Sequential(Layer):
                 dx = backward_child(name, backward, dx, need_dx or i > self._first_learning)
                 new = is_new(layer, new)
         return dx
+
+    def _runs_as_written_here(self) -> bool:
+        cls = type(self)
+        ours = cls._forward is Sequential._forward and cls._backward is Sequential._backward
+        return ours and cls.forward is Layer.forward and cls.backward is Layer.backward
+
+    def _dx_is_new(self, dy_was_new: bool) -> bool:
+        if not self._runs_as_written_here():
+            return False
+        for layer in reversed(self._layers.values()):
+            dy_was_new = is_new(layer, dy_was_new)
+        return dy_was_new
+
+    def _output_is_new(self) -> bool:
+        return self._runs_as_written_here() and output_is_new(self[-1])
 
     @contextlib.contextmanager
     def _as_before(self, masks: Mapping[str, int]) -> Iterator[None]:

@@ -21,7 +21,7 @@ from xpnet import config
 from xpnet.backend import Array, array_namespace, is_on_host
 from xpnet.functional import conv2d_forward
 from xpnet.kernels.agnostic.norm import is_far_from_zero
-from xpnet.layers.activation import Activation, DoneBefore, ReLU, Sigmoid, Tanh
+from xpnet.layers.activation import Activation, DoneBefore, Identity, ReLU, Sigmoid, Tanh
 from xpnet.layers.base import Layer
 from xpnet.layers.conv import Conv2D
 from xpnet.layers.conv_transpose import ConvTranspose2D
@@ -32,7 +32,7 @@ from xpnet.layers.observe import current_observer
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.separable import SeparableConv2D
 
-__all__ = ["MOST", "backward_with", "fused", "is_new", "overwrites"]
+__all__ = ["MOST", "backward_with", "fused", "is_new", "output_is_new", "overwrites"]
 
 MOST = 3  # layers that are run as one
 
@@ -52,13 +52,25 @@ def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], 
 # exact types: a class that a user derives runs as written
 MAKING_NEW = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, BatchNorm, Pool2D, Dense})  # dx, held by nobody else
 OVERWRITING = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, Activation, ReLU, Sigmoid, Tanh})  # dy, if it is new
+PASSING_ON = frozenset({Flatten, Activation, Identity, ReLU, Sigmoid, Tanh})  # dy or something new
 
 
 def is_new(layer: Layer, dy_was_new: bool) -> bool:
     """Tell whether what a layer's backward has returned is an array that nobody else holds."""
     if current_observer() is not None:
         return False
-    return type(layer) in MAKING_NEW or (dy_was_new and type(layer) is Flatten)
+    if type(layer) in MAKING_NEW:
+        return True
+    return dy_was_new if type(layer) in PASSING_ON else layer._dx_is_new(dy_was_new)
+
+
+def output_is_new(layer: Any) -> bool:
+    """Tell whether what a layer's forward has returned is an array that neither it nor anybody else keeps."""
+    if current_observer() is not None:
+        return False
+    if type(layer) in (Conv2D, Dense):
+        return layer.activation is None
+    return type(layer) is BatchNorm or layer._output_is_new()
 
 
 def overwrites(layer: Layer, following: Layer) -> bool:
@@ -72,7 +84,7 @@ def overwrites(layer: Layer, following: Layer) -> bool:
 
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:
     """Run a layer's backward, which may write over a dy that is new."""
-    if dy_is_new and type(layer) in OVERWRITING:
+    if dy_is_new and (type(layer) in OVERWRITING or layer._overwrites_dy()):
         return layer._backward_by(functools.partial(layer._backward, overwrite=True), dy, need_dx)
     return layer.backward(dy, need_dx=need_dx)
 

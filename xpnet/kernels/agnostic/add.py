@@ -9,13 +9,13 @@ __all__ = ["add", "add_relu"]
 
 
 @register("agnostic", "add")
-def add(a: Array, b: Array) -> Array:
-    """Return a + b of arrays of one shape."""
+def add(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return a + b of arrays of one shape; with `overwrite`, a library may put it where a is."""
     return a + b
 
 
 @register("agnostic", "add_relu")
-def add_relu(a: Array, b: Array) -> Array:
-    """Return relu(a + b) of arrays of one shape."""
+def add_relu(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return relu(a + b) of arrays of one shape; with `overwrite`, a library may put it where a is."""
     xp = array_namespace(a)
-    return find("relu_forward", xp)(find("add", xp)(a, b), True)
+    return find("relu_forward", xp)(find("add", xp)(a, b, overwrite), True)

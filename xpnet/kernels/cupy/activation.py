@@ -66,16 +66,17 @@ def tanh_backward(dy: Array, y: Array, overwrite: bool) -> Array:
 
 
 @register("cupy", "add")
-def add(a: Array, b: Array) -> Array:
-    """Return a + b; of images batch-innermost, where CuPy itself would lay the sum out as (N, C, H, W)."""
-    return unpacked(packed(a) + packed(b))
+def add(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return a + b, where a is with `overwrite`; of images batch-innermost, where CuPy itself would choose NCHW."""
+    first, second = packed(a), packed(b)
+    return unpacked(cupy.add(first, second, out=first if overwrite else None))
 
 
 @register("cupy", "add_relu")
-def add_relu(a: Array, b: Array) -> Array:
-    """Return relu(a + b)."""
+def add_relu(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return relu(a + b); with `overwrite`, where a is."""
     first, second = packed(a), packed(b)
-    y = cupy.empty_like(first)
+    y = first if overwrite else cupy.empty_like(first)
     if y.size:
         launch("activation", "add_relu", y, y.size, first, second, y, y.size)
     return unpacked(y)

@@ -22,22 +22,22 @@ __all__ = [
 
 
 @register("numpy", "add")
-def add(a: Array, b: Array) -> Array:
-    """Return a + b of arrays of one shape."""
-    return _sum(a, b, False)
+def add(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return a + b of arrays of one shape; with `overwrite`, it may be where a is."""
+    return _sum(a, b, overwrite, False)
 
 
 @register("numpy", "add_relu")
-def add_relu(a: Array, b: Array) -> Array:
-    """Return relu(a + b) of arrays of one shape."""
-    return _sum(a, b, True)
+def add_relu(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return relu(a + b) of arrays of one shape; with `overwrite`, it may be where a is."""
+    return _sum(a, b, overwrite, True)
 
 
-def _sum(a: np.ndarray, b: np.ndarray, rectified: bool) -> np.ndarray:
+def _sum(a: np.ndarray, b: np.ndarray, overwrite: bool, rectified: bool) -> np.ndarray:
     if a.ndim != 4 or not a.size:
         return relu_forward(a + b, True) if rectified else a + b
     first, second = batch_innermost(np, a), batch_innermost(np, b)
-    y = np.empty_like(first)
+    y = first if overwrite else np.empty_like(first)
 
     def add_up(part: slice) -> None:
         block = np.add(first[part], second[part], out=y[part])

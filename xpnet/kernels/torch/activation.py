@@ -1,4 +1,4 @@
-"""Activations by torch, each one pass; they keep the memory order of what they are given."""
+"""Activations and sums by torch, each one pass; they keep the memory order of what they are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xpnet.backend import Array
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.images import ordered_as
 
-__all__ = ["relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "tanh_backward"]
+__all__ = ["add", "relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "tanh_backward"]
 
 # unlike threshold_backward it passes nothing where y is NaN
 _relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
@@ -18,6 +18,12 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 def _result(dy: Array, overwrite: bool) -> Array:
     return dy if overwrite else torch.empty_like(dy)
+
+
+@register("torch", "add")
+def add(a: Array, b: Array, overwrite: bool) -> Array:
+    """Return a + b of arrays of one shape; with `overwrite`, where a is."""
+    return a.add_(b) if overwrite else a + b
 
 
 @register("torch", "relu_forward")
