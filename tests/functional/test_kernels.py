@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import math
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def host_arguments(name, rng):
     if name == "row_dots":
         yield (normal((3, 4, 5)), normal((3, 4, 5))), {}
         yield (normal((2, 3, 4, 5))[:, 1:, ::2, :], normal((2, 2, 2, 5))), {}
+    if name == "normalised_weights":
+        numbers = {"eps": 1e-5}
+        for b, gamma, beta in itertools.product(*[(None, normal(4))] * 3):
+            yield (normal((4, 3, 2, 2)), b, gamma, beta, normal(4), rng.random(4) + 0.1), numbers
+        far = np.array([0.0, -1000.0, 0.0, 0.0])  # from 0: nothing is returned
+        yield (normal((4, 3, 2, 2)), None, None, None, far, rng.random(4) + 0.1), numbers
     if name == "erf":
         yield (normal((3, 7)) * 3.0,), {}
     if name.endswith("_update"):  # weights, gradient, state (never negative), and numbers by their names
@@ -93,7 +100,7 @@ def test_writes_what_the_agnostic_kernel_writes(library, name, rng):
                 with config.using(kernels=kernels):
                     returned = find(name, xp)(*given, **numbers)
                 returned = returned if isinstance(returned, tuple) else (returned,)
-                results.append([*given, *(r for r in returned if r is not None)])
+                results.append([a for a in (*given, *returned) if a is not None])
             for got, expected in zip(*results, strict=True):
                 assert_close(got, backend.to_numpy(expected), terms=5)
 
@@ -155,7 +162,7 @@ def test_operations_by_either_kernels(library, case: Case, rng):
 def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     """Else the comparisons above would compare nothing."""
     namespace(library)
-    if name.endswith("_update") or name in ("add", "add_relu"):
+    if name.endswith("_update") or name in ("add", "add_relu", "normalised_weights"):
         pytest.skip("compared by its arguments alone")
     if name == "image_order":
         pytest.skip("a preference: nothing to compare")

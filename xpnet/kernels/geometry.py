@@ -124,8 +124,10 @@ class Tap(NamedTuple):
 
 def pair(operation: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Turn an int or a pair of ints into a pair, refusing anything else."""
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= minimum:
-        return value  # what layers give: the general case takes microseconds, some of them in every forward
+    if isinstance(value, tuple) and len(value) == 2:  # what layers give, and shapes of torch: without microseconds
+        first, second = value
+        if type(first) is type(second) is int and first >= minimum <= second:
+            return first, second
     values = (value, value) if _is_int(value) else value
     if not (isinstance(values, Sequence) and len(values) == 2 and all(_is_int(v) for v in values)):
         raise ArgumentError(operation, f"{name} must be an int or a pair of ints, got {value!r}")

@@ -10,7 +10,7 @@ from typing import Any
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new
+from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new, weights_folded
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -121,6 +121,9 @@ class Sequential(Layer):
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         *earlier, last = self._segments()
+        if not train:
+            with weights_folded(self):
+                return self._run(range(len(self)), x, train, keep=False), None
         checkpoints = []
         for positions in earlier:
             checkpoints.append((x, self.random_state()))

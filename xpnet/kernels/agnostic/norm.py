@@ -15,6 +15,7 @@ __all__ = [
     "channel_rows",
     "from_rows",
     "is_far_from_zero",
+    "normalised_weights",
     "running_statistics",
 ]
 
@@ -32,6 +33,24 @@ def channel_rows(xp: Any, x: Array) -> Array:
 def is_far_from_zero(mean: Array, inv_std: Array) -> bool:
     """Whether a * x + b would lose digits that (x - mean) * scale + beta keeps; waits for the arrays' device."""
     return bool(array_namespace(mean).max(abs(mean) * inv_std) > FAR)
+
+
+@register("agnostic", "normalised_weights")
+def normalised_weights(
+    W: Array, b: Array | None, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array] | None:
+    """Return weights and bias of gamma (conv(x, W, b) - mean) / sqrt(var + eps) + beta, as one convolution.
+
+    None if the means are far from 0: that would lose digits.
+    """
+    xp = array_namespace(W)
+    scale = (var + eps) ** -0.5
+    if is_far_from_zero(mean, scale):
+        return None
+    if gamma is not None:
+        scale = scale * gamma
+    shift = (mean if b is None else mean - b) * -scale
+    return W * xp.reshape(scale, (-1, 1, 1, 1)), shift if beta is None else shift + beta
 
 
 def from_rows(xp: Any, rows: Array, like: Array) -> Array:

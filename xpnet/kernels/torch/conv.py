@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ def _rest(window: Window) -> list[int]:
     ]
 
 
+@functools.lru_cache(maxsize=256)
 def _margins(window: Window) -> list[int] | None:
     """Return what to add around the image, [left, right, top, bottom], where torch cannot do it: else None.
 

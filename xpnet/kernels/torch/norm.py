@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 
 from xpnet.backend import Array, wide_dtype
-from xpnet.kernels.agnostic.norm import is_far_from_zero
+from xpnet.kernels.agnostic import norm
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.activation import relu_backward
 from xpnet.kernels.torch.images import images
 
-__all__ = ["batch_norm_backward", "batch_norm_forward"]
+__all__ = ["batch_norm_backward", "batch_norm_forward", "normalised_weights", "running_statistics"]
 
 _backward = torch.ops.aten.native_batch_norm_backward.default
 
 
 def _wide(x: Array, a: Array | None) -> Array | None:
     """Return a number a channel as torch takes it: in the type of the statistics, without gaps."""
-    return None if a is None else a.to(wide_dtype(torch, x.dtype)).contiguous()
+    if a is None or (a.dtype == torch.float32 == x.dtype and a.is_contiguous()):
+        return a
+    return a.to(wide_dtype(torch, x.dtype)).contiguous()
+
+
+def _on_numpy(*arrays: Array | None) -> Iterator[Any]:
+    """Yield arrays on the host as NumPy sees them, in the same memory.
+
+    On a number a channel NumPy takes a microsecond, torch ten and more: together as long as normalising.
+    """
+    for a in arrays:
+        yield None if a is None else a.numpy()
+
+
+def _loses_digits(mean: Array, inv_std: Array) -> bool:
+    return not mean.is_cuda and norm.is_far_from_zero(*_on_numpy(mean, inv_std))  # torch on the CPU computes a * x + b
+
+
+@register("torch", "normalised_weights")
+def normalised_weights(
+    W: Array, b: Array | None, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array] | None:
+    """Return weights and bias of gamma (conv(x, W, b) - mean) / sqrt(var + eps) + beta, as one convolution.
+
+    None if the means are far from 0: that would lose digits.
+    """
+    if W.is_cuda:
+        return norm.normalised_weights(W, b, gamma, beta, mean, var, eps)
+    made = norm.normalised_weights(*_on_numpy(W.permute(0, 2, 3, 1), b, gamma, beta, mean, var), eps)
+    return None if made is None else (torch.from_numpy(made[0]).permute(0, 3, 1, 2), torch.from_numpy(made[1]))
 
 
 @register("torch", "batch_norm_forward")
@@ -39,13 +71,13 @@ def batch_norm_forward(
     if mean is not None and var is not None:
         mean, var = mean.contiguous(), var.contiguous()
         y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
-        if not mean.is_cuda and is_far_from_zero(mean, inv_std):  # torch on the CPU computes a * x + b
+        if _loses_digits(mean, inv_std):
             y = torch.native_batch_norm(
                 _centred(image, mean), gamma, beta, torch.zeros_like(mean), var, False, 0.0, eps
             )[0]
         return torch.relu_(y) if rectified else y, mean, var, inv_std
     y, mean, var, inv_std = _by_batch(image, gamma, beta, eps)
-    if not mean.is_cuda and is_far_from_zero(mean, inv_std):  # torch on the CPU computes a * x + b
+    if _loses_digits(mean, inv_std):
         y, rest, var, inv_std = _by_batch(_centred(image, mean), gamma, beta, eps)
         mean = mean + rest
     return torch.relu_(y) if rectified else y, mean, var, inv_std
@@ -53,13 +85,25 @@ def batch_norm_forward(
 
 def _by_batch(x: Array, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array, Array]:
     count = x.numel() // x.shape[1]
-    running = torch.zeros((2, x.shape[1]), dtype=wide_dtype(torch, x.dtype), device=x.device)
-    y, mean, inv_std = torch.native_batch_norm(x, gamma, beta, running[0], running[1], True, 1.0, eps)
-    return y, mean, running[1] * ((count - 1) / count), inv_std  # torch's running variance is the unbiased one
+    running_mean, running_var = torch.zeros((2, x.shape[1]), dtype=wide_dtype(torch, x.dtype), device=x.device)
+    y, mean, inv_std = torch.native_batch_norm(x, gamma, beta, running_mean, running_var, True, 1.0, eps)
+    return y, mean, running_var.mul_((count - 1) / count), inv_std  # torch's running variance is the unbiased one
 
 
 def _centred(x: Array, mean: Array) -> Array:
     return x - mean.to(x.dtype).view(-1, *(1,) * (x.ndim - 2))
+
+
+@register("torch", "running_statistics")
+def running_statistics(
+    mean: Array, var: Array, running_mean: Array, running_var: Array, momentum: float, correction: float
+) -> tuple[Array, Array]:
+    """Return the running mean and variance after a batch; `correction` makes its variance the unbiased one."""
+    arrays = mean, var, running_mean, running_var
+    if mean.is_cuda:
+        return norm.running_statistics(*arrays, momentum, correction)
+    made = norm.running_statistics(*_on_numpy(*arrays), momentum, correction)
+    return torch.from_numpy(made[0]), torch.from_numpy(made[1])
 
 
 @register("torch", "batch_norm_backward")

@@ -38,9 +38,26 @@ def _settings(window: Window) -> tuple[Any, ...]:
     return window.kernel, window.stride, [window.padding[0][0], window.padding[1][0]]
 
 
+def _subsamples(window: Window) -> bool:
+    """Whether windows are single pixels, as in a shortcut without weights: then pooling is taking some of them."""
+    return window.kernel == (1, 1) and window.padding == ((0, 0), (0, 0)) and min(window.stride) > 1
+
+
+def _order(image: Array) -> torch.memory_format:
+    return torch.contiguous_format if image.is_contiguous() else torch.channels_last
+
+
+def _looked_at(image: Array, window: Window) -> Array:
+    rows, columns = (slice(0, (n - 1) * s + 1, s) for n, s in zip(window.output, window.stride, strict=True))
+    return image[:, :, rows, columns]
+
+
 @register("torch", "pool2d_forward")
 def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW), "max" or "average"; for backward, note where the maxima are."""
+    if _subsamples(window):
+        image = images(x)
+        return _looked_at(image, window).contiguous(memory_format=_order(image)), None
     if not _is_known(window, mode):
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     if mode == "max":
@@ -72,6 +89,12 @@ def pool2d_backward(
     dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
 ) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
+    if _subsamples(window):
+        dy = images(dy)
+        shape, place = (*dy.shape[:2], *window.input), {"dtype": dy.dtype, "device": dy.device}
+        dx = torch.empty(shape, memory_format=_order(dy), **place).zero_()
+        _looked_at(dx, window).copy_(dy)
+        return dx
     # on a GPU, torch's would add where windows overlap in an order that changes from run to run
     if not _is_known(window, mode) or (dy.is_cuda and not window.is_apart):
         return pool.pool2d_backward(dy, x, y, None, window, mode, count_include_pad)
