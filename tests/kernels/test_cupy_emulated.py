@@ -254,13 +254,15 @@ def test_relu_with_the_gradient_of_its_bias(own, emulator, dtype, shape, rng):
         compare(*results, terms=dy.size)
 
 
-def test_sums_of_branches_lie_as_images_do(own, rng):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_sums_of_branches_lie_as_images_do(own, overwrite, rng):
     a, b = (lie(rng, rng.standard_normal((3, 4, 5, 2))) for _ in range(2))
-    compare([own["add_relu"](a, b)], [agnostic("add_relu")(a, b)])
-    total = own["add"](a, b)
-    np.testing.assert_array_equal(total, a + b)
+    compare([own["add_relu"](a.copy("K"), b, overwrite)], [agnostic("add_relu")(a, b, False)])
+    sum_of_all, sum_of_first = a + b, a[0] + b[0]
+    np.testing.assert_array_equal(own["add"](a[0].copy(), b[0], overwrite), sum_of_first)
+    total = own["add"](a, b, overwrite)
+    np.testing.assert_array_equal(total, sum_of_all)
     assert total.transpose(1, 2, 3, 0).flags.c_contiguous
-    np.testing.assert_array_equal(own["add"](a[0], b[0]), a[0] + b[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -60,9 +60,8 @@ def weights_folded(model: Layer) -> Iterator[None]:
     for _, layer in model.named_layers():
         if isinstance(layer, Iterable):
             for conv, norm in itertools.pairwise(layer):
-                if isinstance(conv, Conv2D) and isinstance(norm, BatchNorm) and _may_be_one(conv, norm):
-                    if conv.W.size <= SMALL:
-                        made[id(conv), id(norm)] = _normalised_weights(conv, norm)
+                if _may_be_one(conv, norm) and conv.W.size <= SMALL:
+                    made[id(conv), id(norm)] = _normalised_weights(conv, norm)
     token = _folded.set(made)
     try:
         yield
@@ -74,7 +73,7 @@ def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], 
     """Return how many of `layers`, `MOST` or fewer, are run as one, and the function that does it."""
     first, *rest = layers
     if rest and not config.get("nan_guard") and current_observer() is None:
-        if not train and isinstance(first, Conv2D) and isinstance(rest[0], BatchNorm) and _may_be_one(first, rest[0]):
+        if not train and _may_be_one(first, rest[0]):
             known = _folded.get()
             pair = id(first), id(rest[0])
             folded = known[pair] if known is not None and pair in known else _normalised_weights(first, rest[0])
@@ -138,8 +137,8 @@ def _forward_relu(layer: Layer, relu: Layer, train: bool, x: Array) -> Array:
     return y
 
 
-def _may_be_one(conv: Conv2D, norm: BatchNorm) -> bool:
-    """Whether a batch normalisation can go into the weights of the convolution before it."""
+def _may_be_one(conv: Any, norm: Any) -> bool:
+    """Whether a layer is a batch normalisation that can go into the weights of the convolution before it."""
     if type(conv) is not Conv2D or type(norm) is not BatchNorm or not (conv.built and norm.built):
         return False
     if conv.activation is not None or conv.data_format != norm.data_format:
@@ -148,7 +147,7 @@ def _may_be_one(conv: Conv2D, norm: BatchNorm) -> bool:
     return norm.running_mean.dtype == conv.W.data.dtype and is_on_host(norm.running_mean)
 
 
-def _normalised_weights(conv: Conv2D, norm: BatchNorm) -> tuple[Array, Array] | None:
+def _normalised_weights(conv: Any, norm: Any) -> tuple[Array, Array] | None:
     """Return weights and bias of the convolution that does both; None if that would lose digits."""
     W = conv.W.data
     gamma, beta = (norm.gamma.data, norm.beta.data) if norm.affine else (None, None)
@@ -157,7 +156,7 @@ def _normalised_weights(conv: Conv2D, norm: BatchNorm) -> tuple[Array, Array] | 
     return fold(W, b, gamma, beta, norm.running_mean, norm.running_var, norm.eps)
 
 
-def _convolve_normalised(conv: Conv2D, W: Array, b: Array, rectified: bool, x: Array) -> Array:
+def _convolve_normalised(conv: Any, W: Array, b: Array, rectified: bool, x: Array) -> Array:
     """Return conv(x) for inference with the weights and bias given, and the relu of it."""
 
     def forward(x: Array, train: bool) -> tuple[Array, Any]:

@@ -69,7 +69,9 @@ def tanh_backward(dy: Array, y: Array, overwrite: bool) -> Array:
 def add(a: Array, b: Array, overwrite: bool) -> Array:
     """Return a + b, where a is with `overwrite`; of images batch-innermost, where CuPy itself would choose NCHW."""
     first, second = packed(a), packed(b)
-    return unpacked(cupy.add(first, second, out=first if overwrite else None))
+    if overwrite:
+        first += second
+    return unpacked(first if overwrite else first + second)
 
 
 @register("cupy", "add_relu")
