@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xpnet import backend, config, losses, models, optim
+from xpnet.bench import WORKLOADS
 from xpnet.layers import Dense, Sequential
 from xpnet.training import train_step
 
@@ -58,19 +59,19 @@ def test_the_peak_of_a_step(name, shape, batch, optimizer) -> None:
 
 
 @pytest.mark.usefixtures("_traced")
-@pytest.mark.parametrize("name", ["simple_convnet", "deep_convnet"])
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_the_peak_of_a_step_with_compiled_kernels(name) -> None:
-    """They need less scratch memory, and the gradient of relu lies where the one of its output was."""
+    """They need less scratch memory, and gradients of activations lie where those of the outputs were."""
     pytest.importorskip("numba")
+    work = WORKLOADS[name]
     with config.using(compiled="auto"):
-        train_step(  # machine code is no memory of a step
-            models.by_name(name).build((1, 28, 28), rng=0), losses.SoftmaxCrossEntropy(), optim.Adam(),
-            np.ones((100, 1, 28, 28), "f4"), np.arange(100) % 10,
-        )  # fmt: skip
+        measured(
+            work.model().build(work.input_shape, rng=0), optim.Adam(), work.batch
+        )  # machine code is no memory of it
         tracemalloc.clear_traces()
-        model = models.by_name(name).build((1, 28, 28), rng=0)
-        predicted = model.summary().training_memory(100)
-        assert 0.85 < measured(model, optim.Adam(), 100) / predicted.total < 1.15
+        model = work.model().build(work.input_shape, rng=0)
+        predicted = model.summary().training_memory(work.batch)
+        assert 0.85 < measured(model, optim.Adam(), work.batch) / predicted.total < 1.15
 
 
 @pytest.mark.usefixtures("_traced")

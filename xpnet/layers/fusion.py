@@ -112,10 +112,10 @@ def output_is_new(layer: Any) -> bool:
 def overwrites(layer: Layer, following: Layer) -> bool:
     """Tell whether a layer's backward takes no memory beside the dy that the layer after it has made.
 
-    That is so with relu; for the gradients of other activations some libraries make arrays on the way.
+    That is so with relu and sigmoid; for the gradients of other activations libraries make arrays on the way.
     """
-    relu = _is_relu(layer) or getattr(layer, "activation", None) == "relu"
-    return relu and type(layer) in OVERWRITING and type(following) in MAKING_NEW
+    name = layer.name if isinstance(layer, Activation) else getattr(layer, "activation", None)
+    return name in ("relu", "sigmoid") and type(layer) in OVERWRITING and type(following) in MAKING_NEW
 
 
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:

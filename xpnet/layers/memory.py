@@ -23,7 +23,7 @@ UPDATE = {"sgd": 1, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 3, "
           "lion": 2, "lamb": 3}  # fmt: skip
 COUPLED = frozenset(UPDATE) - {"adamw", "lion", "lamb"}  # weight decay is added to a copy of the gradient
 LIMIT = 1 << 40  # no batch is larger
-COMPILED = 1 << 20  # bytes that a thread of compiled convolutions works in, about
+COMPILED = 1 << 19  # bytes that a thread of compiled convolutions works in, about
 
 
 class TrainingMemory(NamedTuple):
