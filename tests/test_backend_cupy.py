@@ -35,8 +35,13 @@ def no_cupy(monkeypatch):
 
 
 class FakeDevice:
+    current = 0
+
     def __init__(self, index):
         self.index = index
+
+    def use(self):
+        FakeDevice.current = self.index
 
     def __repr__(self):
         return f"<CUDA Device {self.index}>"
@@ -122,6 +127,19 @@ def test_cupy_usable(monkeypatch):
     status = {s.name: s for s in backend.available()}["cupy"]
     assert status.usable
     assert "<CUDA Device 0>" in status.reason
+
+
+def test_a_chosen_gpu_is_the_one_that_this_thread_works_on(monkeypatch):
+    fake_cupy(monkeypatch, usable=True, count=3)
+    monkeypatch.setattr(FakeDevice, "current", 0)
+    backend.use("cupy:1")
+    assert FakeDevice.current == 1
+    with backend.using("cupy:2"):
+        assert FakeDevice.current == 2
+        with backend.using("numpy"):
+            backend.available()
+        assert FakeDevice.current == 2
+    assert FakeDevice.current == 1
 
 
 def test_tf32_is_off_unless_asked_for(monkeypatch):

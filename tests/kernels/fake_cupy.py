@@ -111,6 +111,9 @@ class Device:
     def __hash__(self):
         return self.id
 
+    def use(self) -> None:
+        pass
+
     def __enter__(self):
         return self
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import array_api_compat
+
 from xpnet.backend.loaders import BUILTIN, LOADERS, Loader
 from xpnet.backend.namespaces import dtype_by_name, remember_namespace
 from xpnet.errors import BackendUnavailableError
@@ -73,7 +75,7 @@ def get() -> Backend:
     if override is not None:
         return override
     if _selected is None:
-        _selected = _resolve(None, None)
+        _selected = _settled(_resolve(None, None))
     return _selected
 
 
@@ -112,7 +114,7 @@ def use(name: str | None = None, *, dtype: str | None = None) -> Backend:
             f"backend.use({name!r}) inside `with backend.using({_override.get().name!r})` "  # type: ignore[union-attr]
             "would have no effect before the block ends; nest another `using` instead"
         )
-    _selected = _resolve(name, dtype)
+    _selected = _settled(_resolve(name, dtype))
     return _selected
 
 
@@ -129,12 +131,15 @@ def using(name: str | None = None, *, dtype: str | None = None) -> Iterator[Back
     ...     print(backend.asarray([1.0, 2.0]).dtype)
     float64
     """
-    chosen = _resolve(name, dtype)
+    chosen = _settled(_resolve(name, dtype))
     token = _override.set(chosen)
     try:
         yield chosen
     finally:
         _override.reset(token)
+        outside = _override.get() or _selected
+        if outside is not None:
+            _settled(outside)
 
 
 def available() -> list[BackendStatus]:
@@ -193,6 +198,13 @@ def register(name: str, loader: Loader) -> None:
     if name in BUILTIN:
         raise ValueError(f"backend.register: {name!r} is built in; choose another name")
     LOADERS[name] = loader
+
+
+def _settled(chosen: Backend) -> Backend:
+    """Make the GPU of a backend the one that this thread works on: CuPy launches there, wherever the arrays are."""
+    if array_api_compat.is_cupy_namespace(chosen.xp):
+        chosen.device.use()
+    return chosen
 
 
 def _resolve(spec: str | None, dtype: str | None) -> Backend:

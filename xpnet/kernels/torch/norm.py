@@ -35,7 +35,14 @@ def _on_numpy(*arrays: Array | None) -> Iterator[Any]:
 
 
 def _loses_digits(mean: Array, inv_std: Array) -> bool:
-    return not mean.is_cuda and norm.is_far_from_zero(*_on_numpy(mean, inv_std))  # torch on the CPU computes a * x + b
+    """Whether the means are so far from 0 that torch, which on the CPU computes a * x + b, loses digits."""
+    if mean.is_cuda:
+        return False
+    middle, scale = _on_numpy(mean, inv_std)
+    distances = middle * scale
+    if distances.dot(distances) <= norm.FAR**2:  # their maximum is no larger, nor asked for as fast
+        return False
+    return norm.is_far_from_zero(middle, scale)
 
 
 @register("torch", "normalised_weights")
