@@ -125,6 +125,32 @@ def test_maximum_pooling_of_numbers_that_are_none_and_of_ties(size, N, rng):
 
 @needs_numba
 @pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("N", [1, 16, 37])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)], ids=str)
+def test_average_pooling_of_whole_and_of_broken_vectors(size, N, dtype, rng):
+    x = rng.standard_normal((N, 3, *size)).astype(dtype)
+    x[0, 1, 0, 1] = np.nan
+    y, _ = pool2d_forward(x, 2, mode="average")
+    even = x[:, :, : size[0] // 2 * 2, : size[1] // 2 * 2].astype(np.float64)
+    expected = even.reshape(N, 3, size[0] // 2, 2, size[1] // 2, 2).mean(axis=(3, 5))
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_relu_of_any_number(overwrite, rng):
+    x = in_memory(rng.standard_normal((9, 4, 5, 3)).astype(np.float32), (1, 2, 3, 0))
+    x[0, 0, :, 0] = [np.nan, np.inf, -np.inf, -0.0, 0.0]
+    before = x.copy()
+    np.testing.assert_array_equal(find("relu_forward", np)(x, overwrite), np.maximum(before, 0.0))
+    assert overwrite or np.array_equal(x, before, equal_nan=True)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
 def test_batch_norm_of_numbers_far_from_zero(rng):
     """The spread is a ten-thousandth of the mean: what rounding leaves in the mean must not tell."""
     wide = 1e4 + rng.standard_normal((20, 3, 9, 7))

@@ -66,6 +66,21 @@ def _max_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
                 _maxima(y, ((c * OH + oh) * OW + ow) * N, x, upper, upper + W * N, N)
 
 
+def _average_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
+    """Write channels `begin` to `end` of y (C, OH, OW, N), the means of 2x2 pixels of x (C, H, W, N)."""
+    H, W, OH, OW, N = shape
+    quarter = x.dtype.type(0.25)
+    for c in range(begin, end):
+        for oh in range(OH):
+            for ow in range(OW):
+                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
+                above, below = x[upper : upper + 2 * N], x[upper + W * N : upper + (W + 2) * N]
+                at = ((c * OH + oh) * OW + ow) * N
+                made = y[at : at + N]
+                for n in range(N):
+                    made[n] = (above[n] + above[N + n] + below[n] + below[N + n]) * quarter
+
+
 def _max_pool_gradient(dx: Any, x: Any, dy: Any, y: Any, begin: int, end: int, shape: Any) -> None:
     """Write channels of dx: the first pixel of a window equal to its maximum gets its gradient; zero elsewhere."""
     H, W, OH, OW, N = shape
@@ -108,6 +123,22 @@ def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_
         for i in range(L):
             made = (row[i] - middle - rest) * scale + shift
             out[i] = least if made < least else made  # NaN stays
+
+
+@spliced
+def _rectified(x: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = zero if x[i] < zero else x[i]  # NaN stays
+
+
+def _relu(x: Any, y: Any, over: bool, begin: int, end: int) -> None:
+    """Write elements `begin` to `end` of max(x, 0), `over` x or to y."""
+    given, made = x[begin:end], y[begin:end]
+    if over:  # as in `_relu_gradient`
+        _rectified(given, given)
+    else:
+        _rectified(given, made)
 
 
 @inline
@@ -237,6 +268,8 @@ def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps
 _int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
 
 max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
+average_pool = Kernel(_average_pool, lambda T: (T, T, _int, _int, _shape))
+relu = Kernel(_relu, lambda T: (T, T, _bool, _int, _int))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))
 batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, T, _bool, _bool, _int, _int))

@@ -22,6 +22,7 @@ __all__ = [
     "pool2d_forward",
     "relu_backward",
     "relu_bias_backward",
+    "relu_forward",
     "sigmoid_backward",
     "sigmoid_forward",
 ]
@@ -37,13 +38,14 @@ def _takes(kernel: str, x: np.ndarray) -> bool:
 @register("compiled", "pool2d_forward")
 def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
-    if mode != "max" or not window.is_halving or not _takes("max_pool", x):
+    kernel = f"{mode}_pool"
+    if not window.is_halving or not _takes(kernel, x):
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     inner = batch_innermost(np, x)
     C, N = inner.shape[0], inner.shape[3]
     y = np.empty((C, *window.output, N), dtype=x.dtype)
     shape = (*window.input, *window.output, N)
-    run_ranges(loader.kernel("_pass_loops", "max_pool", x.dtype), (flat(inner), flat(y)), C, x.size, (shape,))
+    run_ranges(loader.kernel("_pass_loops", kernel, x.dtype), (flat(inner), flat(y)), C, x.size, (shape,))
     return batch_first(np, y), None
 
 
@@ -137,15 +139,27 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
     return batch_first(np, dx.reshape(given.shape)), db if need_db else None
 
 
+@register("compiled", "relu_forward")
+def relu_forward(x: Array, overwrite: bool) -> Array:
+    """max(x, 0); with `overwrite`, it may be where x is."""
+    if x.ndim != 4 or not _takes("relu", x):
+        return elementwise.relu_forward(x, overwrite)
+    return _element_by_element("relu", x, overwrite, 2 * x.size)
+
+
 @register("compiled", "sigmoid_forward")
 def sigmoid_forward(x: Array, overwrite: bool) -> Array:
     """1 / (1 + exp(-x)); with `overwrite`, it may be where x is."""
     if x.ndim != 4 or not _takes("sigmoid", x):
         return elementwise.sigmoid_forward(x, overwrite)
+    return _element_by_element("sigmoid", x, overwrite, 4 * x.size)
+
+
+def _element_by_element(kernel: str, x: np.ndarray, overwrite: bool, work: int) -> np.ndarray:
     inner = batch_innermost(np, x)
     given = flat(inner)
     y = given if overwrite else np.empty_like(given)
-    run_ranges(loader.kernel("_pass_loops", "sigmoid", x.dtype), (given, y, overwrite), x.size, 4 * x.size)
+    run_ranges(loader.kernel("_pass_loops", kernel, x.dtype), (given, y, overwrite), x.size, work)
     return batch_first(np, y.reshape(inner.shape))
 
 
