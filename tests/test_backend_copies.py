@@ -106,6 +106,9 @@ def install(monkeypatch, machine):
     class Device:
         id = 0
 
+        def use(self):
+            pass
+
         def __enter__(self):
             return self
 

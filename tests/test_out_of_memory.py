@@ -246,6 +246,9 @@ class FakeDevice:
     def __init__(self, index=0):
         self.index = index
 
+    def use(self):
+        pass
+
     def __enter__(self):
         return self
 
