@@ -310,3 +310,17 @@ def test_layers_can_be_walked_backward_one_by_one(rng):
     assert_close(dx, expected, terms=50)
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert_close(p.grad, q.grad, terms=200)
+
+
+def test_every_inference_takes_weights_and_statistics_as_they_are(xp, rng):
+    inner = Sequential(Conv2D(3, 3, padding=1), BatchNorm())
+    model = Sequential(Conv2D(3, 1, bias=False), BatchNorm(), ReLU(), Residual(inner), ReLU()).build(SHAPE)
+    x = xp.asarray(rng.standard_normal((4, *SHAPE)), "float32")
+    for _ in range(2):
+        got = model.predict(x)
+        with observing(Observer()):
+            assert_close(got, xp.to_numpy(model.predict(x)), terms=400)
+        for layer in (model[0], inner[0]):
+            layer.W.data[...] = layer.W.data * 2.0 + 1.0
+        inner[1].running_mean = inner[1].running_mean + 0.5
+        inner[1].gamma.data[...] = inner[1].gamma.data - 3.0

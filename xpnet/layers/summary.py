@@ -109,8 +109,8 @@ class Summary:
         gradients                  177,704 bytes
         optimizer state                  0 bytes
         activations              1,686,528 bytes
-        scratch                  4,855,408 bytes
-        total                    6,897,344 bytes
+        scratch                  4,569,536 bytes
+        total                    6,611,472 bytes
         """
         return training_memory(self, batch, optimizer)
 
