@@ -252,7 +252,10 @@ def test_a_name_that_comes_twice(tmp_path):
         read_cifar(tmp_path / "a.tar")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", bytes(600), b"x" * 512, gzip.compress(b"x" * 2000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", bytes(600), b"x" * 512, gzip.compress(b"x" * 2000, mtime=0)],
+    ids=["empty", "zip", "zeros", "text", "gzip of text"],
+)  # fmt: skip
 def test_what_is_no_archive(tmp_path, content):
     (tmp_path / "bad-file").write_bytes(content)
     with pytest.raises(DataError, match="bad-file"):
