@@ -180,3 +180,18 @@ def test_only_layers_that_have_made_an_array_let_it_be_overwritten(name, rng):
     assert torch.equal(x, given)
     plain = x @ layer.W.data + layer.b.data
     torch.testing.assert_close(y, getattr(torch, name)(plain))
+
+
+def test_an_inference_of_weights_that_autograd_follows(rng):
+    from xpnet.layers import BatchNorm, Conv2D, Sequential
+
+    with backend.using("torch", dtype="float64"):
+        model = Sequential(Conv2D(3, 2), BatchNorm()).build((2, 4, 4))
+    x = torch.tensor(rng.standard_normal((6, 2, 4, 4)))
+    expected, W = model.predict(x), model[0].W.data
+    W.requires_grad_()
+    y = model.predict(x)
+    torch.testing.assert_close(y.detach(), expected)
+    y.sum().backward()
+    pixels = x.unfold(2, 2, 1).unfold(3, 2, 1).sum(dim=(0, 2, 3))  # (C, KH, KW): what each weight was multiplied by
+    torch.testing.assert_close(W.grad, pixels.expand(3, -1, -1, -1) / (1.0 + 1e-5) ** 0.5)

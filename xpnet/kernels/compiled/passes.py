@@ -1,4 +1,4 @@
-"""Maximum pooling, batch normalisation, sigmoid, gradients and Adam by compiled loops: fewer passes over memory."""
+"""Pooling, batch normalisation, relu, sigmoid, their gradients and Adam by compiled loops: fewer passes over memory."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def _wide(x: Array, a: Array | None) -> Array | None:
 
 
 def _on_numpy(*arrays: Array | None) -> Iterator[Any]:
-    """Yield arrays on the host as NumPy sees them, in the same memory.
+    """Yield arrays as NumPy sees them, in the same memory; see `_suit_numpy`.
 
     On a number a channel NumPy takes a microsecond, torch ten and more: together as long as normalising.
     """
@@ -34,10 +34,17 @@ def _on_numpy(*arrays: Array | None) -> Iterator[Any]:
         yield None if a is None else a.numpy()
 
 
+def _suit_numpy(*arrays: Array | None) -> bool:
+    """Whether all arrays are on the host, and autograd, which a user may have asked to, follows none."""
+    return all(a is None or (a.device.type == "cpu" and not a.requires_grad) for a in arrays)
+
+
 def _loses_digits(mean: Array, inv_std: Array) -> bool:
     """Whether the means are so far from 0 that torch, which on the CPU computes a * x + b, loses digits."""
     if mean.is_cuda:
         return False
+    if not _suit_numpy(mean, inv_std):
+        return norm.is_far_from_zero(mean, inv_std)
     middle, scale = _on_numpy(mean, inv_std)
     distances = middle * scale
     if distances.dot(distances) <= norm.FAR**2:  # their maximum is no larger, nor asked for as fast
@@ -53,7 +60,7 @@ def normalised_weights(
 
     None if the means are far from 0: that would lose digits.
     """
-    if W.is_cuda:
+    if not _suit_numpy(W, b, gamma, beta, mean, var):
         return norm.normalised_weights(W, b, gamma, beta, mean, var, eps)
     made = norm.normalised_weights(*_on_numpy(W.permute(0, 2, 3, 1), b, gamma, beta, mean, var), eps)
     return None if made is None else (torch.from_numpy(made[0]).permute(0, 3, 1, 2), torch.from_numpy(made[1]))
@@ -107,7 +114,7 @@ def running_statistics(
 ) -> tuple[Array, Array]:
     """Return the running mean and variance after a batch; `correction` makes its variance the unbiased one."""
     arrays = mean, var, running_mean, running_var
-    if mean.is_cuda:
+    if not _suit_numpy(*arrays):
         return norm.running_statistics(*arrays, momentum, correction)
     made = norm.running_statistics(*_on_numpy(*arrays), momentum, correction)
     return torch.from_numpy(made[0]), torch.from_numpy(made[1])
