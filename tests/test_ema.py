@@ -5,13 +5,13 @@ import pytest
 
 from xpnet import backend, optim
 from xpnet.errors import StateError, WeightsError
-from xpnet.layers import BatchNorm, Dense, Sequential
+from xpnet.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential
 from xpnet.testing import assert_close
 
 
 def _model(dtype="float32"):
     with backend.using(backend.get().name, dtype=dtype):
-        return Sequential(Dense(3), BatchNorm(), Dense(2)).build((4,), rng=3)
+        return Sequential(Conv2D(3, 2), BatchNorm(), Flatten(), Dense(2)).build((2, 3, 3), rng=3)
 
 
 def _host(model):
@@ -21,7 +21,7 @@ def _host(model):
 def _step(model, rng):
     """Move weights and running statistics as a step of training would."""
     like = model.parameters()[0].data
-    model.forward(backend.asarray_like(rng.normal(1.0, 2.0, size=(8, 4)), like))
+    model.forward(backend.asarray_like(rng.normal(1.0, 2.0, size=(8, 2, 3, 3)), like))
     model.forget()
     for p in model.parameters():
         p.data[...] = p.data + backend.asarray_like(rng.normal(size=p.shape), p.data)
@@ -39,7 +39,7 @@ def test_average_of_weights_and_statistics(xp, rng):
     for path, a in ema.weights().items():
         assert_close(a, expected[path], terms=5)
         xp.to_numpy(a)
-    x = xp.asarray(rng.normal(size=(3, 4)), "float32")
+    x = xp.asarray(rng.normal(size=(3, 2, 3, 3)), "float32")
     other = _model()
     other.load_state_dict(expected)
     views = [p.data for p in model.parameters()]
@@ -84,11 +84,11 @@ def test_half_floats_are_averaged_in_float32(rng):
     for _ in range(100):
         ema.update()
     assert ema.weights()["0.W"].dtype == np.float32
-    assert_close(ema.weights()["0.W"], np.full((4, 3), 2.0 - 0.9999**100), terms=100)
+    assert_close(ema.weights()["0.W"], np.full((3, 2, 2, 2), 2.0 - 0.9999**100), terms=100)
     with ema.applied():
         assert model["0"].W.data.dtype == np.float16
-        assert_close(model["0"].W.data, np.full((4, 3), 2.0 - 0.9999**100))
-    assert np.array_equal(model["0"].W.data, np.full((4, 3), 2.0))
+        assert_close(model["0"].W.data, np.full((3, 2, 2, 2), 2.0 - 0.9999**100))
+    assert np.array_equal(model["0"].W.data, np.full((3, 2, 2, 2), 2.0))
 
 
 def test_resume_bit_for_bit(xp, rng):
@@ -140,7 +140,7 @@ def test_part_of_a_larger_model(xp, rng):
     model = _model()
     ema = optim.EMA(model, decay=0.5)
     before = _host(model)
-    whole = Sequential(model, Dense(1)).build((4,))
+    whole = Sequential(model, Dense(1)).build((2, 3, 3))
     whole.zero_grad()
     _step(model, rng)
     ema.update()
@@ -167,7 +167,7 @@ def test_errors(xp):
         ({k: v for k, v in state.items() if k != "updates"}, "EMA: the state does not fit the model: updates missing"),
         ({k: v for k, v in state.items() if k != "0.W"}, r"0\.W missing or too many"),
         (state | {"9.W": state["0.W"]}, r"9\.W missing or too many"),
-        (state | {"0.W": state["2.W"]}, r"EMA: 0\.W has shape \(3, 2\) but \(4, 3\) is expected"),
+        (state | {"0.W": state["3.W"]}, r"EMA: 0\.W has shape \(12, 2\) but \(3, 2, 2, 2\) is expected"),
     ):
         with pytest.raises(WeightsError, match=text):
             ema.load_state_dict(spoilt)

@@ -15,7 +15,14 @@ def _model(rng=0):
 
 
 def _flat(arrays):
-    return np.concatenate([np.array(backend.to_numpy(a)).ravel() for a in arrays])
+    return np.concatenate([_lying(a).ravel() for a in arrays])
+
+
+def _lying(a):
+    """Return the numbers of an array in the order in which they are to lie in memory: torch's, as it convolves them."""
+    host = np.array(backend.to_numpy(a))
+    of_torch = backend.array_namespace(a).__name__.endswith(".torch")
+    return host.transpose(0, 2, 3, 1) if host.ndim == 4 and of_torch else host
 
 
 def test_views_of_one_buffer(xp, rng):
@@ -31,6 +38,17 @@ def test_views_of_one_buffer(xp, rng):
         for a in arrays:  # and the other
             a[...] = xp.asarray(rng.normal(size=tuple(a.shape)), "float32")
         assert np.array_equal(xp.to_numpy(flat), _flat(arrays))
+
+
+def test_weights_lie_as_torch_convolves_them(rng):
+    """Else it would convert them in every forward and backward."""
+    torch = pytest.importorskip("torch")
+    with backend.using("torch"):
+        model = Sequential(Conv2D(4, 3), Conv2D(5, 2), Flatten(), Dense(2)).build((3, 6, 6))
+        model.load_state_dict(model.state_dict())
+        for conv in (model[0], model[1]):
+            for a in (conv.W.data, conv.W.grad):
+                assert a.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_gradients_arrive_in_the_buffer(xp, rng):

@@ -16,13 +16,27 @@ import numpy as np
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.table import register
 
-__all__ = ["batch_first", "batch_innermost", "elementwise", "elementwise_wide", "image_order", "inverse"]
+__all__ = [
+    "batch_first",
+    "batch_innermost",
+    "elementwise",
+    "elementwise_wide",
+    "image_order",
+    "inverse",
+    "weight_order",
+]
 
 
 @register("agnostic", "image_order")
 def image_order() -> tuple[int, int, int, int]:
     """Return the axes of images (N, C, H, W) in the order in which a library's kernels like them in memory."""
     return (1, 2, 3, 0)
+
+
+@register("agnostic", "weight_order")
+def weight_order() -> tuple[int, int, int, int]:
+    """Return the axes of a convolution's weights (F, C, KH, KW) in the order in which they are to lie in memory."""
+    return (0, 1, 2, 3)
 
 
 def inverse(order: Sequence[int]) -> tuple[int, ...]:

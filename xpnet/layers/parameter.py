@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xpnet import backend
 from xpnet.backend import Array
 from xpnet.init import Fans, Initializer, draw
+from xpnet.kernels import find
+from xpnet.kernels.layout import inverse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,9 +127,18 @@ class Segment:
         ends = list(itertools.accumulate(p.size for p in self.parameters))
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
-    def views(self) -> list[Array]:
-        """Return the part of `data` that belongs to each parameter, in its shape."""
-        return [_shaped(self.data, part, p.shape) for part, p in zip(self.parts(), self.parameters, strict=True)]
+    def views(self, flat: Array | None = None) -> list[Array]:
+        """Return the part that belongs to each parameter, in its shape, of `data` or of an array that lies like it."""
+        whole = self.data if flat is None else flat
+        return [_shaped(whole, part, p.shape) for part, p in zip(self.parts(), self.parameters, strict=True)]
+
+    def gathered(self, values: Sequence[Array], like: Array) -> Array:
+        """Return an array of the shape and type of `like` that lies like `data`, of what each parameter has."""
+        xp = backend.array_namespace(like)
+        a = xp.empty_like(like)
+        for part, value in zip(self.parts(), values, strict=True):
+            a[part] = _flat(value, tuple(a[part].shape))
+        return a
 
     def per_element(self, values: Sequence[float]) -> Array:
         """Return an array of the shape and type of `data` with one value for each parameter."""
@@ -142,7 +153,21 @@ def _shaped(data: Array, part: Any, shape: tuple[int, ...]) -> Array:
     """Return a part of a flat array in a shape; the array itself where it has that shape."""
     if tuple(data.shape) == shape:
         return data
-    return backend.array_namespace(data).reshape(data[part], shape)
+    xp = backend.array_namespace(data)
+    if len(shape) != 4:
+        return xp.reshape(data[part], shape)
+    order = find("weight_order", xp)()
+    return xp.permute_dims(xp.reshape(data[part], tuple(shape[axis] for axis in order)), inverse(order))
+
+
+def _flat(a: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array as it lies in a part of that shape of a flat array; the opposite of `_shaped`."""
+    if tuple(a.shape) == shape:
+        return a
+    xp = backend.array_namespace(a)
+    if len(a.shape) == 4:
+        a = xp.permute_dims(a, find("weight_order", xp)())
+    return xp.reshape(a, shape)
 
 
 class ParameterStore:
@@ -179,9 +204,9 @@ class ParameterStore:
         start = 0
         for p in parameters:
             part = slice(start, start + p.size)
-            data[part] = xp.reshape(p.data, (p.size,))
-            grad[part] = xp.reshape(p.grad, (p.size,))
-            p.data, p.grad = xp.reshape(data[part], p.shape), xp.reshape(grad[part], p.shape)
+            data[part] = _flat(p.data, (p.size,))
+            grad[part] = _flat(p.grad, (p.size,))
+            p.data, p.grad = _shaped(data, part, p.shape), _shaped(grad, part, p.shape)
             start += p.size
         return Segment(data, grad, parameters)
 

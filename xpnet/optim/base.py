@@ -267,8 +267,8 @@ class Optimizer:
             for segment, arrays, master in zip(self._store.segments, self._state, self._masters, strict=True):
                 for name, a in (arrays | ({} if master is None else {"master": master})).items():
                     xp = backend.array_namespace(a)
-                    for part, p in zip(segment.parts(), segment.parameters, strict=True):
-                        state[f"{name}.{p.name}"] = xp.reshape(xp.asarray(a[part], copy=True), p.shape)
+                    for p, view in zip(segment.parameters, segment.views(a), strict=True):
+                        state[f"{name}.{p.name}"] = xp.asarray(view, copy=True)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], model: Layer) -> None:
@@ -318,17 +318,16 @@ class Optimizer:
 
     def _take(self, name: str, segment: Segment, state: Mapping[str, Any]) -> Array:
         """Return one kind of state for a segment, gathered from the arrays of its parameters."""
-        flat = zeros_like(segment)
-        for part, p in zip(segment.parts(), segment.parameters, strict=True):
+        like, values = zeros_like(segment), []
+        for p in segment.parameters:
             value = state[f"{name}.{p.name}"]
             if tuple(value.shape) != tuple(p.shape):
                 raise WeightsError(
                     f"{type(self).__name__}: {name}.{p.name} has shape {tuple(value.shape)} but {p.name} "
                     f"has {tuple(p.shape)}; the state was saved for another model"
                 )
-            xp = backend.array_namespace(flat)
-            flat[part] = xp.reshape(backend.asarray_like(value, flat), tuple(flat[part].shape))
-        return flat
+            values.append(backend.asarray_like(value, like))
+        return segment.gathered(values, like)
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "step"}

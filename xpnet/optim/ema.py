@@ -127,9 +127,8 @@ class EMA:
         """Return copies of the averages by path, as `Layer.load_state_dict` takes them."""
         found = {}
         for average, segment in zip(self._weights, self._store.segments, strict=True):
-            xp = backend.array_namespace(average)
-            for part, p in zip(segment.parts(), segment.parameters, strict=True):
-                found[id(p)] = _copy(xp.reshape(average[part], p.shape))
+            for p, view in zip(segment.parameters, segment.views(average), strict=True):
+                found[id(p)] = _copy(view)
         named = {path: found[id(p)] for path, p in self.model.named_parameters()}
         return named | {path: _copy(a) for path, a in self._buffers.items()}
 
@@ -159,9 +158,7 @@ class EMA:
         taken = {path: backend.asarray_like(value, mine[path]) for path, value in given.items()}
         names = {id(p): path for path, p in self.model.named_parameters()}
         for average, segment in zip(self._weights, self._store.segments, strict=True):
-            xp = backend.array_namespace(average)
-            for part, p in zip(segment.parts(), segment.parameters, strict=True):
-                average[part] = xp.reshape(taken[names[id(p)]], tuple(average[part].shape))
+            average[...] = segment.gathered([taken[names[id(p)]] for p in segment.parameters], average)
         for path, average in self._buffers.items():
             average[...] = taken[path]
         self.updates = int(state["updates"])

@@ -7,13 +7,19 @@ import torch
 from xpnet.backend import Array
 from xpnet.kernels.table import register
 
-__all__ = ["image_order", "images", "ordered_as"]
+__all__ = ["image_order", "images", "ordered_as", "weight_order"]
 
 
 @register("torch", "image_order")
 def image_order() -> tuple[int, int, int, int]:
     """Return the axes of images (N, C, H, W) in the order in which a library's kernels like them in memory."""
     return (0, 2, 3, 1)
+
+
+@register("torch", "weight_order")
+def weight_order() -> tuple[int, int, int, int]:
+    """Return the axes of a convolution's weights (F, C, KH, KW) in the order in which they are to lie in memory."""
+    return image_order()
 
 
 def images(x: Array) -> Array:
