@@ -16,7 +16,15 @@ import pytest
 
 from tests.reference import naive_conv2d
 from xpnet import config
-from xpnet.functional import batch_norm_forward, conv2d_backward, conv2d_forward, pool2d_backward, pool2d_forward
+from xpnet.functional import (
+    batch_norm_backward,
+    batch_norm_forward,
+    conv2d_backward,
+    conv2d_forward,
+    pool2d_backward,
+    pool2d_forward,
+)
+from xpnet.functional.norm import batch_norm_backward_of_new
 from xpnet.kernels import find, team
 from xpnet.kernels.compiled import conv, loader
 from xpnet.testing import assert_close
@@ -204,6 +212,22 @@ def test_the_gradient_of_relu_and_its_sums(overwrite, rng):
     np.testing.assert_array_equal(dx, expected)
     assert_close(db, expected.sum(axis=(0, 2, 3), dtype=np.float64).astype(np.float32))
     assert overwrite or np.array_equal(dy, before)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_the_gradient_of_batch_norm_over_dy(train, activation, rng):
+    x, dy = (in_memory(rng.standard_normal((9, 4, 5, 3)).astype(np.float32), (1, 2, 3, 0)) for _ in range(2))
+    gamma, beta, mean = rng.standard_normal((3, 4)).astype(np.float32)
+    given = (x, gamma, beta, mean, np.abs(mean) + np.float32(0.5))
+    _, ctx, *_ = batch_norm_forward(*given, train=train, activation=activation)
+    expected = batch_norm_backward(dy, ctx)
+    got = batch_norm_backward_of_new(dy, ctx)
+    assert np.shares_memory(got[0], dy)
+    for a, e in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
 
 
 @needs_numba

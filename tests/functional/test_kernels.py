@@ -119,7 +119,8 @@ def test_gradients_written_over_dy(library, name, shape, rng):
             got = find(name, xp)(dy, y, *rest, True)
             expected = table._TABLE["agnostic", name](*map(backend.asarray, host), *rest, False)
             for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, expected)), strict=True):
-                assert_close(one, backend.to_numpy(other), terms=5)
+                if one is not None:  # a sum that the library leaves for later
+                    assert_close(one, backend.to_numpy(other), terms=5)
             np.testing.assert_array_equal(backend.to_numpy(y), host[1])
 
 
@@ -164,7 +165,7 @@ def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     namespace(library)
     if name.endswith("_update") or name in ("add", "add_relu", "normalised_weights"):
         pytest.skip("compared by its arguments alone")
-    if name == "image_order":
+    if name in ("image_order", "weight_order"):
         pytest.skip("a preference: nothing to compare")
     called = []
     kernel = table._TABLE[library, name]

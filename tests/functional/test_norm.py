@@ -11,6 +11,7 @@ from tests.reference import naive_batch_norm, torch_gradients
 from xpnet import backend
 from xpnet.errors import ArgumentError, DTypeError, ShapeError
 from xpnet.functional import batch_norm_backward, batch_norm_forward
+from xpnet.functional.norm import batch_norm_backward_of_new
 from xpnet.testing import TOLERANCES, assert_close
 
 SHAPES = [(5, 3), (2, 3, 4, 5), (1, 2, 3, 3), (2, 1, 1, 1), (7, 1)]
@@ -51,6 +52,24 @@ def test_against_loops_and_torch(xp, shape, train, affine, rng):
         assert (gradient is None) == (wanted is None)
         if wanted is not None:
             assert_close(gradient, wanted, terms=3 * terms)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 2, 3, 0), (0, 2, 3, 1)])
+def test_gradients_written_over_dy(xp, train, activation, order, rng):
+    if xp.name == "numpy-readonly":
+        pytest.skip("nothing can be written over it")
+    host = arguments((4, 3, 5, 2), rng)
+    y, ctx, *_ = batch_norm_forward(*on(xp, host), train=train, activation=activation)
+    dy = rng.standard_normal(tuple(y.shape))
+    expected = [xp.to_numpy(g) for g in batch_norm_backward(xp.asarray(dy), ctx)]
+    kept = [xp.to_numpy(a) for a in (ctx.x, ctx.mean, ctx.inv_std, y)]
+    lying = xp.xp.permute_dims(xp.asarray(dy.transpose(order).copy()), tuple(np.argsort(order).tolist()))
+    for got, wanted in zip(batch_norm_backward_of_new(lying, ctx), expected, strict=True):
+        assert_close(got, wanted, terms=40)
+    for a, before in zip((ctx.x, ctx.mean, ctx.inv_std, y), kept, strict=True):
+        np.testing.assert_array_equal(xp.to_numpy(a), before)
 
 
 @pytest.mark.parametrize("gamma, beta", [(True, False), (False, True)])

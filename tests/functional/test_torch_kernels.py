@@ -106,7 +106,10 @@ def test_batch_norm(order, train, offset, rng):
         for which in (0, 1):
             forward, backward = kernels("batch_norm_forward")[which], kernels("batch_norm_backward")[which]
             y, m, v, inv_std = forward(x, gamma, beta, mean, var, 1e-5, rectified)
-            results.append([y, m, v, inv_std, *backward(dy, x, y if rectified else None, gamma, m, inv_std, train)])
+            arguments = (x, y if rectified else None, gamma, m, inv_std, train)
+            results.append(
+                [y, m, v, inv_std, *backward(dy, *arguments, False), *backward(dy.clone(), *arguments, True)]
+            )
         for a, e in zip(*results, strict=True):
             assert_close(a, backend.to_numpy(e), terms=120)
 

@@ -315,7 +315,7 @@ def test_batch_norm(own, dtype, shape, rng):
                 y, mean, var, inv_std = kernels("batch_norm_forward")(x, *scales, *statistics, 1e-5, relu)
                 if not results:
                     output = y if relu else None  # of one of the two, since rounding may cross 0
-                arguments = dy, x, output, scales[0], mean, inv_std, statistics[0] is None
+                arguments = dy, x, output, scales[0], mean, inv_std, statistics[0] is None, False
                 results.append([y, mean, var, inv_std, *kernels("batch_norm_backward")(*arguments)])
             compare(*results, terms=4 * x.size // C)
     batch = rng.standard_normal(C).astype(wide), rng.random(C).astype(wide)

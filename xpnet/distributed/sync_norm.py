@@ -239,7 +239,8 @@ class SyncBatchNorm(BatchNorm):
         self._remember(mean, var)
         return from_nchw(y, self.data_format), ctx
 
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
+    # without `overwrite`, which `xpnet.layers.fusion` asks of a plain BatchNorm alone
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:  # type: ignore[override]
         dx, dgamma, dbeta = sync_batch_norm_backward(to_nchw(dy, self.data_format), ctx, comm=self.comm)
         if self.affine:
             self.gamma.accumulate(dgamma)

@@ -112,7 +112,7 @@ def conv2d_forward(
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
     chosen = _choose(xp, algorithm, x, W, window, groups)
-    rectified = is_relu("conv2d", activation)
+    rectified = activation is not None and is_relu("conv2d", activation)
     name = PREFIXES[chosen] + ("conv2d_relu_forward" if rectified else "conv2d_forward")
     y = find(name, xp)(x, W, b, window, groups)
     return y, Conv2DCtx(x, W, b is not None, window, groups, chosen, y if rectified else None)
@@ -172,8 +172,8 @@ def _gradients(dy: Array, ctx: Conv2DCtx, need_dx: bool, overwrite: bool) -> tup
     if ctx.y is None:
         return backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias)
     dy, db = find("relu_bias_backward", xp)(dy, ctx.y, ctx.has_bias, overwrite)
-    dx, dW, _ = backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, False)
-    return dx, dW, db
+    dx, dW, later = backward(dy, ctx.x, ctx.W, ctx.window, ctx.groups, need_dx, ctx.has_bias and db is None)
+    return dx, dW, later if db is None else db
 
 
 def is_depthwise(W: Array, groups: int) -> bool:
@@ -197,12 +197,12 @@ def check_algorithm(operation: str, algorithm: Any) -> None:
 
 def _choose(xp: Any, algorithm: str, x: Array, W: Array, window: Window, groups: int) -> str:
     """Return the algorithm for a convolution, or refuse one that cannot do it."""
-    check_algorithm("conv2d", algorithm)
     plain = window.kernel == (3, 3) and (window.stride, window.dilation, groups) == ((1, 1), (1, 1), 1)
     if algorithm == "auto":
-        if is_depthwise(W, groups):
-            return "direct"
-        return find("conv2d_algorithm", xp)(x, W, window) if plain else "gemm"
+        if plain:
+            return find("conv2d_algorithm", xp)(x, W, window)
+        return "direct" if is_depthwise(W, groups) else "gemm"
+    check_algorithm("conv2d", algorithm)
     if algorithm == "winograd" and not plain:
         raise ArgumentError(
             "conv2d",
@@ -224,7 +224,12 @@ def check_groups(operation: str, groups: Any) -> int:
 
 
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
-    C, shapes = x.shape[1], f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
+    """Return groups as an int, or refuse weights, groups or bias that do not fit the images or each other."""
+    C = x.shape[1]
+    plain = type(groups) is int and groups == 1 and len(W.shape) == 4 and 0 not in W.shape and W.shape[1] == C
+    if plain and (b is None or tuple(b.shape) == (W.shape[0],)):
+        return groups
+    shapes = f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
     if len(W.shape) != 4 or 0 in W.shape:
         raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes}")
     groups = check_groups("conv2d", groups)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, device_of, wide_dtype
+from xpnet.backend import Array, device_of, is_half
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional.checks import check_arrays, check_gradient, is_relu
 from xpnet.kernels import find
 
-__all__ = ["BatchNormCtx", "batch_norm_backward", "batch_norm_forward", "check_batch_norm"]
+__all__ = [
+    "BatchNormCtx",
+    "batch_norm_backward",
+    "batch_norm_backward_of_new",
+    "batch_norm_forward",
+    "check_batch_norm",
+]
 
 
 class BatchNormCtx(NamedTuple):
@@ -99,14 +105,14 @@ def batch_norm_forward(
             "or leave out a last batch of one sample with Loader(..., drop_last=True)",
         )
     rectified = is_relu("batch_norm", activation)
-    mean, var = (None, None) if train else (running_mean, running_var)
-    y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, mean, var, eps, rectified)
+    given: Any = (x, gamma, beta, running_mean, running_var)
+    if train:
+        forward = find("batch_norm_training", xp)
+        y, mean, inv_std, running_mean, running_var = forward(*given, momentum, eps, rectified)
+    else:
+        y, mean, _, inv_std = find("batch_norm_forward", xp)(*given, eps, rectified)
     ctx = BatchNormCtx(x, gamma, beta is not None, mean, inv_std, train, y if rectified else None)
-    if not train:
-        return y, ctx, running_mean, running_var
-    count = math.prod(x.shape) // x.shape[1]
-    update = find("running_statistics", xp)
-    return y, ctx, *update(mean, var, running_mean, running_var, momentum, count / (count - 1))
+    return y, ctx, running_mean, running_var
 
 
 def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | None, Array | None]:
@@ -146,9 +152,18 @@ def batch_norm_backward(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | No
     (array([[0.],
            [0.]]), array([2.]))
     """
+    return _gradients(dy, ctx, False)
+
+
+def batch_norm_backward_of_new(dy: Array, ctx: BatchNormCtx) -> tuple[Array, Array | None, Array | None]:
+    """As `batch_norm_backward`, of a dy that nobody else keeps: its memory may be used for dx."""
+    return _gradients(dy, ctx, True)
+
+
+def _gradients(dy: Array, ctx: BatchNormCtx, overwrite: bool) -> tuple[Array, Array | None, Array | None]:
     xp = check_gradient("batch_norm_backward", dy, ctx.x, tuple(ctx.x.shape))
     backward = find("batch_norm_backward", xp)
-    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.y, ctx.gamma, ctx.mean, ctx.inv_std, ctx.train)
+    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.y, ctx.gamma, ctx.mean, ctx.inv_std, ctx.train, overwrite)
     return dx, None if ctx.gamma is None else dgamma, dbeta if ctx.has_beta else None
 
 
@@ -166,12 +181,15 @@ def check_batch_norm(
     xp = check_arrays("batch_norm", x=x, gamma=gamma, beta=beta)
     if len(x.shape) not in (2, 4) or 0 in x.shape:
         raise ShapeError("batch_norm", f"x must be (N, C) or (N, C, H, W), none empty, got shape {tuple(x.shape)}")
-    wide = xp.empty((0,), dtype=wide_dtype(xp, x.dtype), device=device_of(x))
-    check_arrays("batch_norm", statistics=wide, running_mean=running_mean, running_var=running_var)
+    statistics = x
+    if is_half(xp, x.dtype):
+        statistics = xp.empty((0,), dtype=xp.float32, device=device_of(x))
+    check_arrays("batch_norm", statistics=statistics, running_mean=running_mean, running_var=running_var)
     C = x.shape[1]
-    named = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
-    for name, a in named.items():
+    for a in (gamma, beta, running_mean, running_var):
         if a is not None and tuple(a.shape) != (C,):
+            given = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+            name = next(n for n, other in given.items() if other is a)
             raise ShapeError(
                 "batch_norm",
                 f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",

@@ -5,6 +5,7 @@ Everything here is plain Python integers; no array is touched.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -225,6 +226,22 @@ def make_window(
     ShapeError
         If the output would be empty.
     """
+    settings = (operation, size, kernel_size, stride, padding, dilation, ceil_mode)
+    try:
+        return _known_window(*settings)  # a step asks for the same ones again and again
+    except TypeError:  # a setting is a list, which cannot be looked up
+        return _make_window(*settings)
+
+
+def _make_window(
+    operation: str,
+    size: Sequence[int],
+    kernel_size: Any,
+    stride: Any,
+    padding: Padding,
+    dilation: Any,
+    ceil_mode: bool,
+) -> Window:
     H, W = int(size[0]), int(size[1])
     kernel = pair(operation, "kernel_size", kernel_size)
     strides = pair(operation, "stride", stride)
@@ -235,6 +252,9 @@ def make_window(
         output_size(operation, "columns", W, kernel[1], strides[1], pads[1], dilations[1], ceil_mode),
     )
     return Window((H, W), output, kernel, strides, pads, dilations)
+
+
+_known_window = functools.lru_cache(maxsize=1024, typed=True)(_make_window)
 
 
 def make_transposed_window(

@@ -188,7 +188,9 @@ class Layer:
         """
         return self._backward_by(self._backward, dy, need_dx)
 
-    def _backward_by(self, backward: Callable[[Array, Any, bool], Array | None], dy: Array, need_dx: bool) -> Any:
+    def _backward_by(
+        self, backward: Callable[..., Array | None], dy: Array, need_dx: bool, overwrite: bool = False
+    ) -> Any:
         """Do the work of `backward` with one of the layer's ways to go about it."""
         if not self._pending:
             raise StateError(
@@ -197,7 +199,11 @@ class Layer:
                 "once for each backward",
             )
         try:
-            dx = backward(dy, self._pending.pop(), need_dx)
+            # handed over, so that a layer which deletes its context before it is done frees that memory
+            if overwrite:
+                dx = backward(dy, self._pending.pop(), need_dx, True)
+            else:
+                dx = backward(dy, self._pending.pop(), need_dx)
         except (MemoryError, RuntimeError) as error:
             lack = lack_of_memory(error, self.operation, f"backward of dy {describe(dy)}")
             if lack is None:

@@ -12,7 +12,7 @@ from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
 from xpnet.layers.activation import Identity
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.containers import backward_child, drop_all, forward_child, indented, named_children
+from xpnet.layers.containers import drop_all, indented, named_children
 from xpnet.layers.data_format import check_data_format
 from xpnet.layers.fusion import is_new, output_is_new
 from xpnet.layers.parameter import Maker
@@ -72,14 +72,16 @@ class Branches(Layer):
         done: list[Layer] = []
         outputs = []
         try:
-            for name, layer in self._branches.items():
-                outputs.append(forward_child(name, functools.partial(layer.forward, train=train), x))
+            for layer in self._branches.values():
+                outputs.append(layer.forward(x, train))
                 done.append(layer)
             self._merged_shape([tuple(y.shape[1:]) for y in outputs])
             return merge(outputs)
-        except BaseException:
+        except BaseException as error:
             if train:
                 drop_all(reversed(done))
+            if isinstance(error, OperationError) and len(done) < len(self._branches):
+                error.add_layer(list(self._branches)[len(done)])
             raise
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
@@ -91,7 +93,10 @@ class Branches(Layer):
         new = False
         # in reverse, so that a layer that occurs in two branches pops its contexts in the right order
         for (name, layer), part in reversed(list(zip(self._branches.items(), parts, strict=True))):
-            through = backward_child(name, layer.backward, part, need_dx)
+            try:
+                through = layer.backward(part, need_dx=need_dx)
+            except OperationError as error:
+                raise error.add_layer(name) from None
             if need_dx:
                 through_is_new = is_new(layer, False)
                 if dx is None:
@@ -155,6 +160,8 @@ class Add(Branches):
     def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
         if self._is_plain_sum() and ctx is not None:  # the output, which ended in relu
             dy = find("relu_backward", array_namespace(dy))(dy, ctx, overwrite)
+            del ctx  # the output need not live as long as this
+            return self._backward_of_parts(self._split(dy, None), need_dx)
         return self._backward_of_parts(self._split(dy, ctx), need_dx)
 
     def _split(self, dy: Array, ctx: Any) -> list[Array]:

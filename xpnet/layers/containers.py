@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import Array
@@ -14,7 +13,7 @@ from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_ne
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
-__all__ = ["Sequential", "backward_child", "drop_all", "forward_child", "indented", "named_children"]
+__all__ = ["Sequential", "drop_all", "indented", "named_children"]
 
 
 class Sequential(Layer):
@@ -100,22 +99,21 @@ class Sequential(Layer):
 
     def _run(self, positions: range, x: Array, train: bool, keep: bool) -> Array:
         """Go forward through some layers; without `keep`, what training keeps is dropped at once."""
-        layers, done = list(self._layers.items()), []
+        layers, start, kept = list(self), positions.start, positions.start
         try:
-            start = positions.start
             while start < positions.stop:
-                count, run = fused([layer for _, layer in layers[start : min(start + MOST, positions.stop)]], train)
-                together = layers[start : start + count]
-                x = forward_child(together[0][0], run, x)
-                for _, layer in together:
-                    if keep:
-                        done.append(layer)
-                    elif train:
-                        layer.drop_pending()
+                count, run = fused(layers[start : min(start + MOST, positions.stop)], train)
+                x = run(x)
                 start += count
-        except BaseException:
+                if keep:
+                    kept = start
+                elif train:
+                    drop_all(layers[start - count : start])
+        except BaseException as error:
             if train:
-                drop_all(reversed(done))
+                drop_all(reversed(layers[positions.start : kept]))
+            if isinstance(error, OperationError):
+                error.add_layer(list(self._layers)[start])
             raise
         return x
 
@@ -142,16 +140,18 @@ class Sequential(Layer):
         return dx
 
     def _backward_through(self, positions: range, dy: Array | None, need_dx: bool) -> Array | None:
-        dx, layers, new = dy, list(self._layers.items()), False
+        dx, layers, new = dy, list(self), False
         for i in reversed(positions):
-            name, layer = layers[i]
+            layer = layers[i]
             if not need_dx and i < self._first_learning:
                 layer.drop_pending()  # nothing before it learns
                 dx = None
-            else:
-                backward = functools.partial(backward_with, layer, new)
-                dx = backward_child(name, backward, dx, need_dx or i > self._first_learning)
-                new = is_new(layer, new)
+                continue
+            try:
+                dx = backward_with(layer, new, dx, need_dx or i > self._first_learning)
+            except OperationError as error:
+                raise error.add_layer(list(self._layers)[i]) from None
+            new = is_new(layer, new)
         return dx
 
     def _runs_as_written_here(self) -> bool:
@@ -200,22 +200,6 @@ class Sequential(Layer):
     def __repr__(self) -> str:
         text = indented(type(self).__name__, self._layers)
         return text if self.checkpoint_every is None else f"{text[:-1]}  checkpoint_every={self.checkpoint_every}\n)"
-
-
-def forward_child(name: str, forward: Callable[[Array], Array], x: Array) -> Array:
-    """Run a child's forward, putting its name into the path of an error."""
-    try:
-        return forward(x)
-    except OperationError as error:
-        raise error.add_layer(name) from None
-
-
-def backward_child(name: str, backward: Callable[..., Array | None], dy: Array | None, need_dx: bool) -> Array | None:
-    """Run a child's backward, putting its name into the path of an error."""
-    try:
-        return backward(dy, need_dx=need_dx)
-    except OperationError as error:
-        raise error.add_layer(name) from None
 
 
 def named_children(operation: str, layers: Sequence[Layer | Mapping[str, Layer]]) -> dict[str, Layer]:

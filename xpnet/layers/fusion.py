@@ -86,8 +86,9 @@ def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], 
 
 
 # exact types: a class that a user derives runs as written
-MAKING_NEW = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, BatchNorm, Pool2D, Dense})  # dx, held by nobody else
-OVERWRITING = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D, Activation, ReLU, Sigmoid, Tanh})  # dy, if it is new
+CONVOLUTIONS = frozenset({Conv2D, SeparableConv2D, ConvTranspose2D})
+MAKING_NEW = CONVOLUTIONS | {BatchNorm, Pool2D, Dense}  # dx, held by nobody else
+OVERWRITING = CONVOLUTIONS | {BatchNorm, Activation, ReLU, Sigmoid, Tanh}  # dy, if it is new
 PASSING_ON = frozenset({Flatten, Activation, Identity, ReLU, Sigmoid, Tanh})  # dy or something new
 
 
@@ -112,16 +113,18 @@ def output_is_new(layer: Any) -> bool:
 def overwrites(layer: Layer, following: Layer) -> bool:
     """Tell whether a layer's backward takes no memory beside the dy that the layer after it has made.
 
-    That is so with relu and sigmoid; for the gradients of other activations libraries make arrays on the way.
+    That is so with batch normalisation, relu and sigmoid; for the gradients of other activations libraries make arrays
+    on the way.
     """
     name = layer.name if isinstance(layer, Activation) else getattr(layer, "activation", None)
-    return name in ("relu", "sigmoid") and type(layer) in OVERWRITING and type(following) in MAKING_NEW
+    in_place = type(layer) is BatchNorm or (name in ("relu", "sigmoid") and type(layer) in OVERWRITING)
+    return in_place and type(following) in MAKING_NEW
 
 
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:
     """Run a layer's backward, which may write over a dy that is new."""
     if dy_is_new and (type(layer) in OVERWRITING or layer._overwrites_dy()):
-        return layer._backward_by(functools.partial(layer._backward, overwrite=True), dy, need_dx)
+        return layer._backward_by(layer._backward, dy, need_dx, True)
     return layer.backward(dy, need_dx=need_dx)
 
 

@@ -8,6 +8,7 @@ from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ShapeError
 from xpnet.functional import batch_norm_backward, batch_norm_forward
+from xpnet.functional.norm import batch_norm_backward_of_new
 from xpnet.init import Fans
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, to_nchw
@@ -139,8 +140,9 @@ class BatchNorm(Layer):
             var = (1.0 - weight) * self.running_var + weight * var
         self.running_mean, self.running_var = mean, var
 
-    def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
-        dx, dgamma, dbeta = batch_norm_backward(to_nchw(dy, self.data_format), ctx)
+    def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
+        backward = batch_norm_backward_of_new if overwrite else batch_norm_backward
+        dx, dgamma, dbeta = backward(to_nchw(dy, self.data_format), ctx)
         if self.affine:
             self.gamma.accumulate(dgamma)
             self.beta.accumulate(dbeta)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array, array_namespace, wide_dtype
+from typing import Any
+
+from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.kernels.table import register
 
-__all__ = ["softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
+__all__ = ["one_hot", "softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
+
+
+@register("agnostic", "one_hot")
+def one_hot(t: Array, K: int, dtype: Any) -> Array:
+    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; at none if it is no class."""
+    xp = array_namespace(t)
+    classes = xp.arange(K, dtype=xp.int64, device=device_of(t))
+    return xp.astype(t[:, None] == classes[None, :], dtype)
 
 
 @register("agnostic", "softmax_cross_entropy_forward")

@@ -12,6 +12,7 @@ from xpnet.kernels.table import find, register
 __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
+    "batch_norm_training",
     "channel_rows",
     "from_rows",
     "is_far_from_zero",
@@ -91,6 +92,28 @@ def batch_norm_forward(
     return from_rows(xp, centred, x), mean, var, inv_std
 
 
+@register("agnostic", "batch_norm_training")
+def batch_norm_training(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+    rectified: bool,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Normalise each channel by the batch's statistics; then relu, if wanted.
+
+    Returns y, mean, 1/sqrt(var + eps), and the running mean and variance after the batch: new arrays.
+    """
+    xp = array_namespace(x)
+    y, mean, var, inv_std = find("batch_norm_forward", xp)(x, gamma, beta, None, None, eps, rectified)
+    count = math.prod(x.shape) // x.shape[1]
+    update = find("running_statistics", xp)
+    return y, mean, inv_std, *update(mean, var, running_mean, running_var, momentum, count / (count - 1))
+
+
 @register("agnostic", "running_statistics")
 def running_statistics(
     mean: Array, var: Array, running_mean: Array, running_var: Array, momentum: float, correction: float
@@ -104,11 +127,18 @@ def running_statistics(
 
 @register("agnostic", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    train: bool,
+    overwrite: bool,
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
 
-    `y` is the output if it ended in relu, else None.
+    `y` is the output if it ended in relu, else None. With `overwrite`, a library may put dx where dy is.
     """
     xp = array_namespace(dy)
     dy_rows = channel_rows(xp, dy if y is None else find("relu_backward", xp)(dy, y, False))

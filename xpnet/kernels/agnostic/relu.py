@@ -19,7 +19,8 @@ __all__ = [
 def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
     """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
 
-    With `overwrite`, a library may put dx where dy is.
+    With `overwrite`, a library may put dx where dy is. A library that sums more cheaply along with the gradient of the
+    weights may return None for the sum.
     """
     xp = array_namespace(dy)
     dx = find("relu_backward", xp)(dy, y, overwrite)

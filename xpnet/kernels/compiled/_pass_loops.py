@@ -147,11 +147,24 @@ def _passed(dy: Any, y: Any, rectified: bool) -> Any:
     return dy * (type(dy)(1) if y > type(dy)(0) else type(dy)(0)) if rectified else dy
 
 
-def _batch_norm_gradient(dy: Any, x: Any, y: Any, dx: Any, gamma: Any, mean: Any, inv_std: Any, dgamma: Any,
-                         dbeta: Any, train: bool, rectified: bool, begin: int, end: int) -> None:  # fmt: skip
-    """Write rows of dx (C, L) and of the sums dgamma and dbeta; with `train` the statistics pass gradient too.
+@spliced
+def _normalised_back(dy: Any, x: Any, y: Any, dx: Any, middle: Any, common: Any, tilt: Any, scale: Any, train: bool,
+                     rectified: bool) -> None:  # fmt: skip
+    """Write the gradient of a row."""
+    if train:
+        for i in range(dy.size):
+            dx[i] = (_passed(dy[i], y[i], rectified) - common - (x[i] - middle) * tilt) * scale
+    else:
+        for i in range(dy.size):
+            dx[i] = _passed(dy[i], y[i], rectified) * scale
 
-    With `rectified`, dy passes where y > 0 only.
+
+def _batch_norm_gradient(dy: Any, x: Any, y: Any, dx: Any, gamma: Any, mean: Any, inv_std: Any, dgamma: Any,
+                         dbeta: Any, train: bool, rectified: bool, over: bool, begin: int,
+                         end: int) -> None:  # fmt: skip
+    """Write rows of dx (C, L), `over` dy or to dx, and of the sums dgamma and dbeta.
+
+    With `train` the statistics pass gradient too; with `rectified`, dy passes where y > 0 only.
     """
     L, number = x.size // mean.size, x.dtype.type
     for c in range(begin, end):
@@ -164,13 +177,11 @@ def _batch_norm_gradient(dy: Any, x: Any, y: Any, dx: Any, gamma: Any, mean: Any
             total += slope
             product += slope * (row[i] - middle)
         dbeta[c], dgamma[c] = total, product * inv_std[c]
-        if train:
-            common, tilt = total / number(L), dgamma[c] * inv_std[c] / number(L)
-            for i in range(L):
-                out[i] = (_passed(given[i], top[i], rectified) - common - (row[i] - middle) * tilt) * scale
+        common, tilt = total / number(L), dgamma[c] * inv_std[c] / number(L)
+        if over:  # as in `_relu_gradient`
+            _normalised_back(given, row, top, given, middle, common, tilt, scale, train, rectified)
         else:
-            for i in range(L):
-                out[i] = _passed(given[i], top[i], rectified) * scale
+            _normalised_back(given, row, top, out, middle, common, tilt, scale, train, rectified)
 
 
 @spliced
@@ -272,7 +283,7 @@ average_pool = Kernel(_average_pool, lambda T: (T, T, _int, _int, _shape))
 relu = Kernel(_relu, lambda T: (T, T, _bool, _int, _int))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))
-batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (T, T, T, T, T, T, T, T, T, _bool, _bool, _int, _int))
+batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (*[T] * 9, _bool, _bool, _bool, _int, _int))
 sigmoid = Kernel(_sigmoid, lambda T: (T, T, _bool, _int, _int), EXACT, "f")
 sigmoid_gradient = Kernel(_sigmoid_gradient, lambda T: (T, T, T, _bool, _int, _int))
 relu_gradient = Kernel(_relu_gradient, lambda T: (T, T, T, T, _bool, _int, _int))

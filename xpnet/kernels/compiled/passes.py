@@ -94,21 +94,29 @@ def batch_norm_forward(
 
 @register("compiled", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    train: bool,
+    overwrite: bool,
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
 
-    `y` is the output if it ended in relu, else None.
+    `y` is the output if it ended in relu, else None. With `overwrite`, a library may put dx where dy is.
     """
     if not _takes("batch_norm_gradient", x):
-        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train)
+        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train, overwrite)
     dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
     top = rows if y is None else channel_rows(np, y)
-    dx, dgamma, dbeta = np.empty(rows.shape, x.dtype), np.empty_like(mean), np.empty_like(mean)
+    dx = dy_rows if overwrite else np.empty(rows.shape, x.dtype)
+    dgamma, dbeta = np.empty_like(mean), np.empty_like(mean)
     vectors = (_vector(gamma, 1.0, mean), flat(mean), flat(inv_std), dgamma, dbeta)
     kernel = loader.kernel("_pass_loops", "batch_norm_gradient", x.dtype)
     arrays = (flat(dy_rows), flat(rows), flat(top), flat(dx))
-    run_ranges(kernel, (*arrays, *vectors, train, y is not None), rows.shape[0], 2 * x.size)
+    run_ranges(kernel, (*arrays, *vectors, train, y is not None, overwrite), rows.shape[0], 2 * x.size)
     return from_rows(np, dx, x), dgamma, dbeta
 
 

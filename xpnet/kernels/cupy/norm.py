@@ -96,11 +96,18 @@ def running_statistics(
 
 @register("cupy", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    train: bool,
+    overwrite: bool,
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
 
-    `y` is the output if it ended in relu, else None.
+    `y` is the output if it ended in relu, else None. With `overwrite`, a library may put dx where dy is.
     """
     gradient, inner, top = innermost(dy), innermost(x), None if y is None else innermost(y)
     rows = _Rows(inner)

@@ -63,18 +63,25 @@ def batch_norm_forward(
 
 @register("numpy", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    train: bool,
+    overwrite: bool,
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
 
-    `y` is the output if it ended in relu, else None.
+    `y` is the output if it ended in relu, else None. With `overwrite`, a library may put dx where dy is.
     """
     if x.dtype.char not in "fd":
-        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train)
+        return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train, overwrite)
     dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
     top = None if y is None else channel_rows(np, y)
     C, L = rows.shape
-    dgamma, dbeta, dx = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty_like(rows)
+    dgamma, dbeta, dx = np.empty(C, x.dtype), np.empty(C, x.dtype), dy_rows if overwrite else np.empty_like(rows)
     scale = inv_std if gamma is None else inv_std * gamma
     ones = np.ones(L, dtype=x.dtype)
 

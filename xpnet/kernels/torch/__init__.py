@@ -4,6 +4,6 @@ They are called below autograd, so they build no graph.
 """
 
 from xpnet.kernels.memory import prepare
-from xpnet.kernels.torch import activation, conv, linear, norm, optim, pool, special
+from xpnet.kernels.torch import activation, conv, linear, loss, norm, optim, pool, special
 
-__all__ = ["activation", "conv", "linear", "norm", "optim", "pool", "prepare", "special"]
+__all__ = ["activation", "conv", "linear", "loss", "norm", "optim", "pool", "prepare", "special"]

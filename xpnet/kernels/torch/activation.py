@@ -8,7 +8,15 @@ from xpnet.backend import Array
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.images import ordered_as
 
-__all__ = ["add", "relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "tanh_backward"]
+__all__ = [
+    "add",
+    "relu_backward",
+    "relu_bias_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "tanh_backward",
+]
 
 # unlike threshold_backward it passes nothing where y is NaN
 _relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
@@ -37,6 +45,12 @@ def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
     dy = ordered_as(y, dy)
     return _relu_backward(dy, y, 0.0, True, grad_input=_result(dy, overwrite))
+
+
+@register("torch", "relu_bias_backward")
+def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, None]:
+    """Return dx = dy where y > 0, else 0, and None: torch sums for a bias along with the gradient of the weights."""
+    return relu_backward(dy, y, overwrite), None
 
 
 @register("torch", "sigmoid_forward")

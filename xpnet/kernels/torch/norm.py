@@ -13,7 +13,7 @@ from xpnet.kernels.table import register
 from xpnet.kernels.torch.activation import relu_backward
 from xpnet.kernels.torch.images import images
 
-__all__ = ["batch_norm_backward", "batch_norm_forward", "normalised_weights", "running_statistics"]
+__all__ = ["batch_norm_backward", "batch_norm_forward", "batch_norm_training", "normalised_weights"]
 
 _backward = torch.ops.aten.native_batch_norm_backward.default
 
@@ -80,56 +80,65 @@ def batch_norm_forward(
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
-    image = images(x) if x.ndim == 4 else x
-    gamma, beta = _wide(x, gamma), _wide(x, beta)
-    if mean is not None and var is not None:
-        mean, var = mean.contiguous(), var.contiguous()
-        y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
-        if _loses_digits(mean, inv_std):
-            y = torch.native_batch_norm(
-                _centred(image, mean), gamma, beta, torch.zeros_like(mean), var, False, 0.0, eps
-            )[0]
-        return torch.relu_(y) if rectified else y, mean, var, inv_std
-    y, mean, var, inv_std = _by_batch(image, gamma, beta, eps)
+    if mean is None or var is None:
+        zeros = torch.zeros((2, x.shape[1]), dtype=wide_dtype(torch, x.dtype), device=x.device)
+        y, mean, inv_std, _, unbiased = batch_norm_training(x, gamma, beta, *zeros, 1.0, eps, rectified)
+        count = x.numel() // x.shape[1]
+        return y, mean, unbiased * ((count - 1) / count), inv_std
+    image, gamma, beta = images(x) if x.ndim == 4 else x, _wide(x, gamma), _wide(x, beta)
+    mean, var = mean.contiguous(), var.contiguous()
+    y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
     if _loses_digits(mean, inv_std):
-        y, rest, var, inv_std = _by_batch(_centred(image, mean), gamma, beta, eps)
-        mean = mean + rest
+        y = torch.native_batch_norm(_centred(image, mean), gamma, beta, torch.zeros_like(mean), var, False, 0.0, eps)[0]
     return torch.relu_(y) if rectified else y, mean, var, inv_std
 
 
-def _by_batch(x: Array, gamma: Array | None, beta: Array | None, eps: float) -> tuple[Array, Array, Array, Array]:
-    count = x.numel() // x.shape[1]
-    running_mean, running_var = torch.zeros((2, x.shape[1]), dtype=wide_dtype(torch, x.dtype), device=x.device)
-    y, mean, inv_std = torch.native_batch_norm(x, gamma, beta, running_mean, running_var, True, 1.0, eps)
-    return y, mean, running_var.mul_((count - 1) / count), inv_std  # torch's running variance is the unbiased one
+@register("torch", "batch_norm_training")
+def batch_norm_training(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+    rectified: bool,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Normalise each channel by the batch's statistics; then relu, if wanted.
+
+    Returns y, mean, 1/sqrt(var + eps), and the running mean and variance after the batch: new arrays.
+    """
+    image, gamma, beta = images(x) if x.ndim == 4 else x, _wide(x, gamma), _wide(x, beta)
+    new_mean, new_var = running_mean.clone(), running_var.clone()  # torch writes into them
+    y, mean, inv_std = torch.native_batch_norm(image, gamma, beta, new_mean, new_var, True, momentum, eps)
+    if _loses_digits(mean, inv_std):
+        image, new_mean, new_var = _centred(image, mean), running_mean - mean, running_var.clone()
+        y, rest, inv_std = torch.native_batch_norm(image, gamma, beta, new_mean, new_var, True, momentum, eps)
+        new_mean, mean = new_mean + mean, mean + rest
+    return torch.relu_(y) if rectified else y, mean, inv_std, new_mean, new_var
 
 
 def _centred(x: Array, mean: Array) -> Array:
     return x - mean.to(x.dtype).view(-1, *(1,) * (x.ndim - 2))
 
 
-@register("torch", "running_statistics")
-def running_statistics(
-    mean: Array, var: Array, running_mean: Array, running_var: Array, momentum: float, correction: float
-) -> tuple[Array, Array]:
-    """Return the running mean and variance after a batch; `correction` makes its variance the unbiased one."""
-    arrays = mean, var, running_mean, running_var
-    if not _suit_numpy(*arrays):
-        return norm.running_statistics(*arrays, momentum, correction)
-    made = norm.running_statistics(*_on_numpy(*arrays), momentum, correction)
-    return torch.from_numpy(made[0]), torch.from_numpy(made[1])
-
-
 @register("torch", "batch_norm_backward")
 def batch_norm_backward(
-    dy: Array, x: Array, y: Array | None, gamma: Array | None, mean: Array, inv_std: Array, train: bool
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    train: bool,
+    overwrite: bool,
 ) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta; with `train` the statistics depend on x and pass gradient too.
 
-    `y` is the output if it ended in relu, else None.
+    `y` is the output if it ended in relu, else None. With `overwrite`, a library may put dx where dy is.
     """
     if y is not None:
-        dy = relu_backward(dy, y, False)
+        dy = relu_backward(dy, y, overwrite)
     if x.ndim == 4:
         dy, x = images(dy), images(x)
     weight = torch.ones_like(mean) if gamma is None else _wide(x, gamma)

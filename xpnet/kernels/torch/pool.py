@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -28,14 +29,17 @@ _max_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 _average_backward = torch.ops.aten.avg_pool2d_backward.default
 
 
-def _is_known(window: Window, mode: str) -> bool:
-    """Whether torch has such windows: padding equal on both sides and at most half a kernel."""
+@functools.lru_cache(maxsize=256)
+def _settings(window: Window, mode: str) -> tuple[Any, ...] | None:
+    """Return a window as torch's pooling takes it; None if torch has no such windows.
+
+    It has padding equal on both sides and at most half a kernel.
+    """
     even = all(a == b and 2 * a <= k for (a, b), k in zip(window.padding, window.kernel, strict=True))
-    return even and (mode == "max" or window.dilation == (1, 1))
-
-
-def _settings(window: Window) -> tuple[Any, ...]:
-    return window.kernel, window.stride, [window.padding[0][0], window.padding[1][0]]
+    if not even or (mode != "max" and window.dilation != (1, 1)):
+        return None
+    dilation = (window.dilation,) if mode == "max" else ()
+    return window.kernel, window.stride, (window.padding[0][0], window.padding[1][0]), *dilation, window.overhangs
 
 
 def _subsamples(window: Window) -> bool:
@@ -58,12 +62,12 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     if _subsamples(window):
         image = images(x)
         return _looked_at(image, window).contiguous(memory_format=_order(image)), None
-    if not _is_known(window, mode):
+    settings = _settings(window, mode)
+    if settings is None:
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     if mode == "max":
-        return _max_forward(images(x), *_settings(window), window.dilation, window.overhangs)
-    y = torch.nn.functional.avg_pool2d(images(x), *_settings(window), window.overhangs, count_include_pad)
-    return y, None
+        return _max_forward(images(x), *settings)
+    return torch.nn.functional.avg_pool2d(images(x), *settings, count_include_pad), None
 
 
 @register("torch", "pool2d_inference")
@@ -77,11 +81,8 @@ def pool2d_inference(x: Array, window: Window, mode: str, count_include_pad: boo
     if x.is_cuda or mode != "max" or not window.is_halving or (x.shape[1] >= CHANNELS and not image.is_contiguous()):
         return pool2d_forward(x, window, mode, count_include_pad)[0], None
     OH, OW = window.output
-    upper, lower = (
-        torch.maximum(row[..., 0 : 2 * OW : 2], row[..., 1 : 2 * OW : 2])
-        for row in (image[:, :, i : 2 * OH : 2] for i in (0, 1))
-    )
-    return torch.maximum(upper, lower, out=upper), None
+    rows = torch.maximum(image[:, :, 0 : 2 * OH : 2], image[:, :, 1 : 2 * OH : 2])  # first, as they lie in one piece
+    return torch.maximum(rows[..., 0 : 2 * OW : 2], rows[..., 1 : 2 * OW : 2]), None
 
 
 @register("torch", "pool2d_backward")
@@ -96,15 +97,16 @@ def pool2d_backward(
         _looked_at(dx, window).copy_(dy)
         return dx
     # on a GPU, torch's would add where windows overlap in an order that changes from run to run
-    if not _is_known(window, mode) or (dy.is_cuda and not window.is_apart):
+    settings = _settings(window, mode)
+    if settings is None or (dy.is_cuda and not window.is_apart):
         return pool.pool2d_backward(dy, x, y, None, window, mode, count_include_pad)
     if mode == "max" and places is None:
         places = pool2d_forward(x, window, mode, count_include_pad)[1]
     dy = images(dy)
     if x is None:
         like = torch.empty_like(dy[:, :, :1, :1]).expand(*dy.shape[:2], *window.input)
-        return _average_backward(dy, like, *_settings(window), window.overhangs, count_include_pad, None)
-    return _max_backward(dy, images(x), *_settings(window), window.dilation, window.overhangs, places)
+        return _average_backward(dy, like, *settings, count_include_pad, None)
+    return _max_backward(dy, images(x), *settings, places)
 
 
 @register("torch", "bin_pool2d_forward")
