@@ -17,6 +17,7 @@ _T8, _T6, _T4, _T2, _T1 = (convolution_tiles(n) for n in (8, 6, 4, 2, 1))
 _G8, _G6, _G4 = (gradient_tile(n) for n in (8, 6, 4))
 _TAPS8, _TAPS6, _TAPS4 = (GRADIENT_TILES.get(n, 1) for n in (8, 6, 4))
 _MOST = FILTERS[0]
+LINE = 64  # bytes of a line of the cache: a vector as long, not at the start of one, takes two loads
 SPAN = 4096  # taps of neighbouring tiles of pixels that the same filters go through: whole lines of y are written then
 
 
@@ -161,11 +162,12 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, db: Any, ring: Any, rows: Any, of
         _find_offsets(offsets, oh, 0, KH, geometry, block)
         at = (oh * OW + first) * N + n0
         reach = (F - 1) * OH * OW * N + at + vectors * VECTOR // x.itemsize
-        direct = images == N and filters == F and reach <= dy.size
+        direct = images == N and filters == F and reach <= dy.size and VECTOR < LINE
         if not direct:
+            piece = length if images == N else images
             for f in range(F):
-                for ow in range(columns):
-                    copy(rows, f * step + ow * images, dy, f * OH * OW * N + at + ow * N, images)
+                for ow in range(length // piece):
+                    copy(rows, f * step + ow * piece, dy, f * OH * OW * N + at + ow * N, piece)
         given, start, apart = (dy, at, OH * OW * N) if direct else (rows, 0, step)
         for f in range(db.size):
             total = x.dtype.type(0)

@@ -120,11 +120,12 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
                 add(loop.index)
             with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(i64, 0))):
                 add(whole, v.below(rest))
+            totals = v.totals([one for row in sums for one in row])
             for f in range(filters):
                 row = builder.gep(out, [builder.mul(given[2], ir.Constant(i64, f))])
                 for t in range(width):
                     target = builder.gep(row, [ir.Constant(i64, t)])
-                    builder.store(builder.fadd(builder.load(target), v.total(sums[f][t])), target)
+                    builder.store(builder.fadd(builder.load(target), totals[f * width + t]), target)
             return context.get_dummy_value()
 
         return types.void(*kinds), emit

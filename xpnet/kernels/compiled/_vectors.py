@@ -81,12 +81,32 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.{self.name}")
         self.builder.store(self.builder.call(function, [a, b, self.builder.load(sums)]), sums)
 
-    def total(self, sums: Any) -> Any:
-        """Return the sum of a vector's elements, added in pairs."""
-        kind = ir.FunctionType(self.element, [self.element, self.type])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.vector.reduce.fadd.{self.name}")
-        zero = ir.Constant(self.element, 0.0)
-        return self.builder.call(function, [zero, self.builder.load(sums)], fastmath=("reassoc",))
+    def totals(self, sums: list[Any]) -> list[Any]:
+        """Return the sum of the elements of each vector: halves are added up, of two vectors at once."""
+        if len(sums) > self.lanes:
+            return self.totals(sums[: self.lanes]) + self.totals(sums[self.lanes :])
+        count = 1 << (len(sums) - 1).bit_length()
+        vectors = [self.builder.load(one) for one in sums] + [self.zero] * (count - len(sums))
+        size = self.lanes  # of the part of a vector that belongs to one sum
+        while size > 1:
+            size //= 2
+            starts = range(0, self.lanes, 2 * size)
+            if len(vectors) > 1:
+                pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+                starts = range(0, 2 * self.lanes, 2 * size)
+            else:
+                pairs = [(vectors[0], vectors[0])]
+            low = [start + n for start in starts for n in range(size)]
+            vectors = [
+                self.builder.fadd(self._shuffled(*pair, low), self._shuffled(*pair, [n + size for n in low]))
+                for pair in pairs
+            ]
+        return [self.builder.extract_element(vectors[0], ir.Constant(ir.IntType(32), n)) for n in range(len(sums))]
+
+    def _shuffled(self, a: Any, b: Any, places: list[int]) -> Any:
+        """Return a vector of elements of a and then b; those for which there is no place do not matter."""
+        mask = places + [0] * (self.lanes - len(places))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), mask))
 
     def sums(self, *shape: int) -> list[list[Any]]:
         """Return accumulators, which LLVM keeps in registers, set to zero."""
