@@ -4,35 +4,42 @@
 >>> model = xpnet.models.LeNet().build((1, 28, 28), rng=0)
 >>> trainer = xpnet.training.Trainer(model, optimizer="adam")
 
-Importing xpnet imports no GPU library; `xpnet.backend` selects one by ``XPNET_BACKEND`` or one call.
+Importing xpnet imports no GPU library; `xpnet.backend` selects one by ``XPNET_BACKEND`` or one call. Its parts are
+imported when they are first used.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from xpnet import (
-    backend,
-    compare,
-    config,
-    data,
-    distributed,
-    errors,
-    filters,
-    functional,
-    gradcheck,
-    init,
-    io,
-    kernels,
-    layers,
-    losses,
-    models,
-    optim,
-    random,
-    run,
-    schedules,
-    testing,
-    training,
-    viz,
-)
+if TYPE_CHECKING:
+    from xpnet import (
+        backend,
+        compare,
+        config,
+        data,
+        distributed,
+        errors,
+        filters,
+        functional,
+        gradcheck,
+        init,
+        io,
+        kernels,
+        layers,
+        losses,
+        models,
+        optim,
+        random,
+        run,
+        schedules,
+        testing,
+        training,
+        viz,
+    )
 
 __all__ = [
     "backend",
@@ -58,3 +65,13 @@ __all__ = [
     "training",
     "viz",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"xpnet.{name}")
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
