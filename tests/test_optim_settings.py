@@ -3,11 +3,16 @@
 import pytest
 
 from xpnet import optim
+from xpnet.layers import Dense
 
 
 @pytest.mark.parametrize(
     "make, text",
     [
+        (
+            lambda: optim.Adam(Dense(2)),
+            "Adam: lr must be a number, got Dense; the model is given to update",
+        ),
         (lambda: optim.SGD(0.0), r"SGD: lr must be finite, above 0\.0; got 0\.0"),
         (lambda: optim.Adam(-1.0), r"Adam: lr must be finite, above 0\.0; got -1\.0"),
         (lambda: optim.Adam(float("nan")), r"Adam: lr must be finite, .*got nan"),

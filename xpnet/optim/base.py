@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, ClassVar, TypedDict
 
 from xpnet import backend
@@ -125,6 +126,11 @@ class Optimizer:
     ) -> None:
         wanted = [f"above {above}"] * (above is not None) + [f"at least {at_least}"] * (at_least is not None)
         wanted += [f"below {below}"] * (below is not None)
+        if not isinstance(value, Real):
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be a number, got {type(value).__name__}; "
+                "the model is given to update(model)"
+            )
         fits = (above is None or value > above) and (at_least is None or value >= at_least)
         if not (fits and (below is None or value < below) and value < float("inf")):
             raise ValueError(f"{type(self).__name__}: {name} must be finite, {' and '.join(wanted)}; got {value!r}")
