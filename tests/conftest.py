@@ -1,11 +1,13 @@
 """The `xp` fixture: every test that asks for it runs once on each array library found.
 
 ``XPNET_TEST_BACKENDS=numpy,cupy`` chooses; a name there that is unknown or cannot be used is an error,
-while without it a library that is not installed shows as a skip with its reason.
+while without it a library that is not installed is left out, and `tests/test_found.py` shows it as a skip with its
+reason.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from typing import Any
@@ -62,10 +64,20 @@ class ArrayLibrary:
         return self.name
 
 
+@functools.cache
+def why_unusable(spec: str) -> str:
+    """Return why a backend cannot be used; nothing if it can."""
+    try:
+        with backend.using(spec):
+            return ""
+    except backend.BackendUnavailableError as error:
+        return str(error)
+
+
 def _selected() -> list[str]:
     chosen = os.environ.get("XPNET_TEST_BACKENDS")
     if not chosen:
-        return list(VARIANTS)
+        return [name for name in VARIANTS if not why_unusable(VARIANTS[name])]
     names = []
     for wanted in (n.strip() for n in chosen.split(",") if n.strip()):
         matching = [n for n, spec in VARIANTS.items() if wanted in (n, spec.partition(":")[0])]
@@ -79,11 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not os.environ.get("XPNET_TEST_BACKENDS"):
         return
     for name in _selected():
-        try:
-            with backend.using(VARIANTS[name]):
-                pass
-        except backend.BackendUnavailableError as error:
-            raise pytest.UsageError(f"XPNET_TEST_BACKENDS: {error}") from None
+        if why_unusable(VARIANTS[name]):
+            raise pytest.UsageError(f"XPNET_TEST_BACKENDS: {why_unusable(VARIANTS[name])}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -98,15 +107,8 @@ def xp(request: pytest.FixtureRequest):
     for marker in request.node.iter_markers("skip_backend"):
         if marker.args[0] in (name, VARIANTS[name].partition(":")[0]):
             pytest.skip(marker.kwargs["reason"])
-    try:
-        block = backend.using(VARIANTS[name])
-        chosen = block.__enter__()
-    except backend.BackendUnavailableError as error:
-        pytest.skip(f"{name}: {error}")
-    try:
+    with backend.using(VARIANTS[name]) as chosen:
         yield ArrayLibrary(name, chosen)
-    finally:
-        block.__exit__(None, None, None)
 
 
 @pytest.fixture
@@ -114,11 +116,8 @@ def needs_backend():
     """A function that skips the test, with the reason, where the backend of a name cannot be used."""
 
     def check(name: str) -> None:
-        try:
-            with backend.using(name):
-                pass
-        except backend.BackendUnavailableError as error:
-            pytest.skip(f"{name}: {error}")
+        if why_unusable(name):
+            pytest.skip(f"{name}: {why_unusable(name)}")
 
     return check
 

@@ -1,9 +1,15 @@
-"""Child processes that do not outlive their test."""
+"""Commands under test: child processes that do not outlive their test, and scripts that need none."""
 
 import contextlib
+import io
+import os
+import runpy
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from unittest import mock
 
 
 @contextlib.contextmanager
@@ -21,3 +27,25 @@ def interrupt(process: subprocess.Popen, timeout: float = 60) -> tuple[str, str]
     """Send what Ctrl-C does, and return the rest of what the process says."""
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=timeout)
+
+
+def run_here(
+    script: Path, *args: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in this process, which has imported what it takes a second to import.
+
+    For what ends before anything is computed: the help, and arguments that are refused.
+    """
+    out, errors, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(cwd))
+        stack.enter_context(mock.patch.dict(os.environ, os.environ if env is None else env, clear=True))
+        stack.enter_context(mock.patch.object(sys, "argv", [str(script), *args]))
+        stack.enter_context(mock.patch.object(sys, "path", [str(script.parent), *sys.path]))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(errors))
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(bool(end.code))
+    return subprocess.CompletedProcess([str(script), *args], status, out.getvalue(), errors.getvalue())

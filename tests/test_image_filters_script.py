@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import run_here
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "image_filters.py"
 
 pytest.importorskip("matplotlib")
@@ -31,7 +33,7 @@ def run(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_arguments_and_filters(tmp_path: Path) -> None:
-    result = run(tmp_path, "--help")
+    result = run_here(SCRIPT, "--help", cwd=tmp_path)
     assert result.returncode == 0
     for word in ("--filters", "--grey", "--size", "--out", "--backend", "sobel_x", "gaussian_blur_5x5"):
         assert word in result.stdout
@@ -73,7 +75,7 @@ def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
 def test_errors_are_one_line_and_leave_no_file(tmp_path: Path, args: list[str], code: int, message: str) -> None:
     (tmp_path / "text.png").write_text("no picture")
     pillow.new("L", (4, 4)).save(tmp_path / "grey.png")
-    result = run(tmp_path, *args)
+    result = run_here(SCRIPT, *args, cwd=tmp_path)
     assert result.returncode == code, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr

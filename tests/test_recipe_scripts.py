@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run_here
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SMALL = {  # arguments that make each one quick, and the figures it leaves
@@ -37,12 +40,21 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("matplotlib")
 
 
-def run(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("XPNET_")}
+    return kept | {"XPNET_CACHE": str(tmp_path / "cache"), "XPNET_OFFLINE": "1"}
+
+
+def run_quickly(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """As `run`, without a process of its own."""
+    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=environment(tmp_path))
+
+
+def run(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *args],
         cwd=tmp_path,
-        env=kept | {"XPNET_CACHE": str(tmp_path / "cache"), "XPNET_OFFLINE": "1"},
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=120,
@@ -57,25 +69,12 @@ def png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory):
-    """A function that runs a script in its small form, once, and returns its results and its output."""
-    done = {}
-
-    def of(name):
-        if name not in done:
-            folder = tmp_path_factory.mktemp(name.partition(".")[0])
-            result = run(folder, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
-            assert result.returncode == 0, result.stderr
-            done[name] = json.loads((folder / "out" / "results.json").read_text()), result.stdout, folder / "out"
-        return done[name]
-
-    return of
-
-
-@pytest.mark.parametrize("name", sorted(SMALL))
-def test_figures_and_the_origin_of_the_numbers(results, name: str) -> None:
-    found, output, folder = results(name)
+def results(tmp_path: Path, name: str) -> tuple[dict, str]:
+    """Run a script in its small form; check its figures and the origin of its numbers; return these and its output."""
+    result = run(tmp_path, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
+    assert result.returncode == 0, result.stderr
+    folder, output = tmp_path / "out", result.stdout
+    found = json.loads((folder / "results.json").read_text())
     figures = {path.stem: png_size(path) for path in folder.glob("*.png")}
     assert figures.keys() == SMALL[name][1]
     assert all(min(size) > 100 for size in figures.values())
@@ -86,22 +85,28 @@ def test_figures_and_the_origin_of_the_numbers(results, name: str) -> None:
     assert about["backend"] == "numpy"
     for path in folder.iterdir():
         assert path.name in output
+    return found, output
+
+
+def test_every_recipe_is_tried() -> None:
+    tested = set(re.findall(r'results\(tmp_path, "(\w+\.py)"\)', Path(__file__).read_text()))
+    assert tested == set(SMALL)
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_help_and_wrong_arguments(tmp_path: Path, name: str) -> None:
-    shown = run(tmp_path, name, "--help")
+    shown = run_quickly(tmp_path, name, "--help")
     assert shown.returncode == 0
     assert {"--backend", "--dtype", "--seed", "--out"} <= set(shown.stdout.replace(",", " ").split())
-    wrong = run(tmp_path, name, "--backend", "nympy")
+    wrong = run_quickly(tmp_path, name, "--backend", "nympy")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: unknown backend 'nympy'; choose from auto, numpy")
     assert "Traceback" not in wrong.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_gates_are_learnt_and_their_tables_told(results) -> None:
-    found, output, _ = results("gates.py")
+def test_gates_are_learnt_and_their_tables_told(tmp_path: Path) -> None:
+    found, output = results(tmp_path, "gates.py")
     inputs = [(0, 0), (0, 1), (1, 0), (1, 1)]
     truth = {
         "AND": lambda a, b: a & b,
@@ -121,14 +126,14 @@ def test_gates_are_learnt_and_their_tables_told(results) -> None:
 
 def test_a_gate_that_is_not_learnt_is_an_error(tmp_path: Path) -> None:
     """One tanh unit and a line cannot part XOR."""
-    result = run(tmp_path, "gates.py", "--hidden", "1", "--out", "out")
+    result = run_quickly(tmp_path, "gates.py", "--hidden", "1", "--out", "out")
     assert result.returncode == 1
     assert "error: XOR not learnt; try more --steps" in result.stderr
     assert json.loads((tmp_path / "out" / "results.json").read_text())["gates"]["XOR"]["learnt"] is False
 
 
-def test_a_search_draws_from_its_ranges_and_ranks(results) -> None:
-    found, output, _ = results("hyperparameter_search.py")
+def test_a_search_draws_from_its_ranges_and_ranks(tmp_path: Path) -> None:
+    found, output = results(tmp_path, "hyperparameter_search.py")
     trials = found["trials"]
     scores = [trial["score"] for trial in trials]
     assert len(trials) == 4
@@ -139,8 +144,8 @@ def test_a_search_draws_from_its_ranges_and_ranks(results) -> None:
     assert float(table[1].split()[2]) == pytest.approx(scores[0], abs=1e-4)
 
 
-def test_optimizers_start_alike_and_all_learn(results) -> None:
-    found, _, _ = results("compare_optimizers.py")
+def test_optimizers_start_alike_and_all_learn(tmp_path: Path) -> None:
+    found, _ = results(tmp_path, "compare_optimizers.py")
     runs = found["optimizers"]
     assert list(runs) == ["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam"]
     assert len({result["losses"][0] for result in runs.values()}) == 1  # same weights, same batch
@@ -153,8 +158,8 @@ def test_optimizers_start_alike_and_all_learn(results) -> None:
     assert (x, y) == (pytest.approx(-6.335, abs=1e-6), pytest.approx(-1.8, abs=1e-6))
 
 
-def test_initial_values_as_in_the_book(results) -> None:
-    found, _, _ = results("compare_init.py")
+def test_initial_values_as_in_the_book(tmp_path: Path) -> None:
+    found, _ = results(tmp_path, "compare_init.py")
     spread = found["standard_deviations"]
     assert spread.keys() == {"sigmoid", "tanh", "relu"}
     for activation, by_name in spread.items():
@@ -170,8 +175,8 @@ def test_initial_values_as_in_the_book(results) -> None:
     assert losses["He"][-1] < losses["He"][0]
 
 
-def test_the_ways_to_regularise(results) -> None:
-    found, output, _ = results("overfit_and_regularise.py")
+def test_the_ways_to_regularise(tmp_path: Path) -> None:
+    found, output = results(tmp_path, "overfit_and_regularise.py")
     assert list(found["accuracies"]) == ["nothing", "weight decay", "dropout", "batch norm", "max norm"]
     for name, halves in found["accuracies"].items():
         assert [len(halves[half]) for half in ("train", "test")] == [2, 2], name
@@ -188,7 +193,7 @@ def test_the_ways_to_regularise(results) -> None:
     ids=["dropout", "mnist"],
 )
 def test_regularisation_that_cannot_be_is_refused_before_training(tmp_path: Path, arguments, message) -> None:
-    result = run(tmp_path, "overfit_and_regularise.py", *arguments)
+    result = run_quickly(tmp_path, "overfit_and_regularise.py", *arguments)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -196,8 +201,8 @@ def test_regularisation_that_cannot_be_is_refused_before_training(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_seen_inside(results) -> None:
-    found, _, _ = results("visualize_filters.py")
+def test_what_is_seen_inside(tmp_path: Path) -> None:
+    found, _ = results(tmp_path, "visualize_filters.py")
     assert found["receptive_fields"] == {
         "conv": {"size": [5, 5], "jump": [1, 1]},
         "pool": {"size": [6, 6], "jump": [2, 2]},
@@ -211,7 +216,7 @@ def test_what_is_seen_inside(results) -> None:
 
 
 def test_a_shift_out_of_the_image_is_refused(tmp_path: Path) -> None:
-    result = run(tmp_path, "visualize_filters.py", "--shift", "32")
+    result = run_quickly(tmp_path, "visualize_filters.py", "--shift", "32")
     assert result.returncode == 1
     assert "--shift must be less than the 32 pixels of an image, got 32" in result.stderr
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import run_here
 from xpnet import backend, config
 from xpnet.bench import OPERATIONS, WORKLOADS, alternate, benchmark, ratio, tables, worker
 from xpnet.bench.run import measure_apart
@@ -226,9 +227,7 @@ def test_memory_is_that_of_the_steps():
      (["--workloads", "lenet"], "invalid choice: 'lenet'"), (["--train", "--inference"], "not allowed with")],
 )  # fmt: skip
 def test_bad_arguments_are_refused(arguments, message, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run_here(SCRIPT, *arguments, cwd=tmp_path)
     assert done.returncode == (1 if "folder" in message else 2)
     assert message in done.stderr
 
@@ -273,11 +272,23 @@ def test_torch_has_tf32_where_xpnet_has_it():
             assert flags() == (on, on)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of memory is read from /proc")
-def test_a_process_that_measures_has_the_settings_of_this_one():
+def test_a_process_that_measures_has_the_settings_of_this_one(monkeypatch):
+    """What it is told, a process of Python's that imports xpnet reads as meant."""
+    started = []
+
+    def run(command, env=None, **how):
+        if env is None:  # git
+            return run_process(command, **how)
+        started.append(json.loads(command[-1]))
+        ask = "from xpnet import config; print([config.get('allow_tf32'), config.get('compiled') == 'off'])"
+        done = run_process([sys.executable, "-c", ask], env=env, **how)
+        return types.SimpleNamespace(returncode=done.returncode, stderr=done.stderr, stdout=done.stdout.lower())
+
+    run_process = subprocess.run
+    monkeypatch.setattr("xpnet.bench.run.subprocess.run", run)
     with config.using(allow_tf32=True, compiled="off"):
-        result = benchmark([], memory_of=["lenet-64"], batch=2)
+        result = benchmark([], operations=["relu"], batch=2)
     assert result["about"]["allow_tf32"] is True
     assert "numba" not in result["about"]["versions"]
-    assert list(result["memory"]) == ["lenet-64"]
-    assert not result["workloads"]
+    assert result["peaks"] == result["operations"]["relu"] == [True, True]
+    assert [(s["task"], s["batch"]) for s in started] == [("peaks", 2), ("operation", 2)]

@@ -66,7 +66,7 @@ def test_operations(cupy, case: Case, kernels):
     """
     rng = np.random.default_rng(1)
     with config.using(kernels=kernels):
-        test_contract.test_float_type_device_and_library_kept(ArrayLibrary("cupy", cupy), case, "bfloat16", rng)
+        test_contract.check_float_type(ArrayLibrary("cupy", cupy), case, "bfloat16", rng)
 
 
 @pytest.mark.parametrize("kind", masters.KINDS)

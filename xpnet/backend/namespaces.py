@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import array_api_compat
@@ -116,11 +115,7 @@ def is_on_host(x: Array) -> bool:
     """
     if isinstance(x, np.ndarray):
         return True
-    return _is_host(device_of(x))
-
-
-@functools.cache
-def _is_host(device: Any) -> bool:
+    device = device_of(x)
     return "cpu" in str(getattr(device, "type", device)).lower()  # "cpu", "array_api_strict.Device('CPU_DEVICE')"
 
 
