@@ -29,6 +29,7 @@ from xpnet.training import train_step
 from xpnet.training.step import forward_backward
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+TABLES = Path(__file__).parents[2] / "docs" / "make_tables.py"
 
 
 def without_dropout(model: Sequential) -> Sequential:
@@ -239,6 +240,34 @@ def test_the_tables_of_the_documentation_are_those_of_the_results():
     assert shown
     for path, table in shown:
         assert table == tables(json.loads((root / path).read_text())).strip()
+
+
+def test_results_are_put_into_a_page(tmp_path):
+    root, page = Path(__file__).parents[2], tmp_path / "page.md"
+    names = sorted((root / "benchmarks" / "results").glob("*-benchmark-*.json"))[:2]
+    form = "# Page\n\n<!-- results: {} -->\n{}<!-- /results -->\n\nmore\n"
+    page.write_text("".join(form.format(n, old) for n, old in zip(names, ["", "old\n\nlines\n"], strict=True)))
+    done = run_here(TABLES, "--page", str(page), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = [tables(json.loads(name.read_text())).strip() + "\n" for name in names]
+    assert page.read_text() == "".join(form.format(n, table) for n, table in zip(names, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("no marks", "has no lines <!-- results: FILE -->"),
+     ("<!-- results: none.json -->\n\n<!-- /results -->", "none.json"),
+     ("<!-- results: odd.json -->\n\n<!-- /results -->", "odd.json: no result of benchmark.py")],
+)  # fmt: skip
+def test_a_page_without_results_is_left_as_it_is(text, message, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    (tmp_path / "odd.json").write_text("[]")
+    done = run_here(TABLES, "--page", "page.md", "--root", ".", cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert page.read_text() == text
 
 
 def test_every_operation_has_a_work_to_count():
