@@ -12,6 +12,12 @@ from pathlib import Path
 from unittest import mock
 
 
+def alone(folder: Path, **variables: str) -> dict[str, str]:
+    """Return an environment without settings of xpnet's but these: no network, and a cache below a folder."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("XPNET_")}
+    return kept | {"XPNET_CACHE": str(folder / "cache"), "XPNET_OFFLINE": "1", "PYTHONUNBUFFERED": "1"} | variables
+
+
 @contextlib.contextmanager
 def started(*args, **kwargs) -> Iterator[subprocess.Popen]:
     """Run a command with pipes in text mode; killed at the end of the block if it still runs."""

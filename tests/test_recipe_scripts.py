@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import run_here
+from tests.processes import alone, run_here
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SMALL = {  # arguments that make each one quick, and the figures it leaves
@@ -40,21 +39,16 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("matplotlib")
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("XPNET_")}
-    return kept | {"XPNET_CACHE": str(tmp_path / "cache"), "XPNET_OFFLINE": "1"}
-
-
 def run_quickly(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
     """As `run`, without a process of its own."""
-    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=environment(tmp_path))
+    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=alone(tmp_path))
 
 
 def run(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *args],
         cwd=tmp_path,
-        env=environment(tmp_path),
+        env=alone(tmp_path),
         capture_output=True,
         text=True,
         timeout=120,

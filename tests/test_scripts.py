@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.processes import interrupt, run_here, started
+from tests.processes import alone, interrupt, run_here, started
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = sorted(p.name for p in SCRIPTS.glob("train*.py"))
@@ -22,16 +21,11 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 load_file = pytest.importorskip("safetensors.numpy", reason="checkpoints are safetensors files").load_file
 
 
-def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("XPNET_")}
-    return kept | {"XPNET_CACHE": str(tmp_path / "cache"), "XPNET_OFFLINE": "1", "PYTHONUNBUFFERED": "1"} | variables
-
-
 def run(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *args],
         cwd=tmp_path,
-        env=environment(tmp_path, **variables),
+        env=alone(tmp_path, **variables),
         capture_output=True,
         text=True,
         timeout=120,
@@ -41,7 +35,7 @@ def run(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.C
 
 def run_quickly(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """As `run`, without a process of its own."""
-    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=environment(tmp_path, **variables))
+    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=alone(tmp_path, **variables))
 
 
 def test_the_scripts_are_there() -> None:
@@ -146,7 +140,7 @@ def test_a_diverging_run_ends_with_advice(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "train_digits.py"), "--epochs", "100000", "--out", "out"]
     lines = []
-    with started(command, cwd=tmp_path, env=environment(tmp_path)) as process:
+    with started(command, cwd=tmp_path, env=alone(tmp_path)) as process:
         assert process.stdout is not None
         deadline = time.monotonic() + 60
         for line in process.stdout:

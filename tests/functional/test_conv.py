@@ -311,3 +311,13 @@ FORMS = "padding must be an int, (ph, pw), ((top, bottom), (left, right)), 'vali
 def test_wrong_settings(arguments, error, message):
     with pytest.raises(error, match="^conv2d: " + re.escape(message)):
         conv2d_forward(X, W_OK, **arguments)
+
+
+@pytest.mark.parametrize("odd", [{"stride": (True, 1)}, {"dilation": (1.0, 1)}, {"padding": ((1.0, 1), (1, 1))}])
+def test_what_is_refused_stays_so_after_a_like_call(odd):
+    """Windows are looked up, and True and 1.0 equal 1."""
+    x, W = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    conv2d_forward(x, W, stride=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 1)))
+    conv2d_forward(x, W, **{name: ((1, 1), (1, 1)) if name == "padding" else (1, 1) for name in odd})
+    with pytest.raises(ArgumentError, match="must be an int or a pair of ints"):
+        conv2d_forward(x, W, **odd)

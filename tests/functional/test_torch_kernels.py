@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet import backend
+from xpnet import backend, config
 from xpnet import functional as F
 from xpnet.errors import OperationError
-from xpnet.kernels import table
+from xpnet.kernels import find, table
 from xpnet.kernels.geometry import make_transposed_window, make_window
 from xpnet.testing import assert_close
 
@@ -97,19 +97,20 @@ def test_pooling_with_ties(trial, mode, rng):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_batch_norm(order, train, offset, rng):
+    xp = backend.array_namespace(torch.ones(1))
     x = lying(rng.standard_normal((4, 3, 5, 6)) + offset, order)
     dy = lying(rng.standard_normal((4, 3, 5, 6)), random_order(rng))
     gamma, beta = torch.tensor(rng.standard_normal((2, 3)))
-    mean, var = (None, None) if train else (torch.tensor(rng.random(3)) + offset, torch.tensor(rng.random(3)) + 0.5)
+    mean, var = torch.tensor(rng.random(3)) + offset, torch.tensor(rng.random(3)) + 0.5
     for rectified in (False, True):
         results = []
-        for which in (0, 1):
-            forward, backward = kernels("batch_norm_forward")[which], kernels("batch_norm_backward")[which]
-            y, m, v, inv_std = forward(x, gamma, beta, mean, var, 1e-5, rectified)
-            arguments = (x, y if rectified else None, gamma, m, inv_std, train)
-            results.append(
-                [y, m, v, inv_std, *backward(dy, *arguments, False), *backward(dy.clone(), *arguments, True)]
-            )
+        for chosen in ("auto", "agnostic"):
+            with config.using(kernels=chosen):
+                forward = find("batch_norm_training" if train else "batch_norm_forward", xp)
+                backward = find("batch_norm_backward", xp)
+                y, m, *more = forward(x, gamma, beta, mean, var, *([0.25] if train else []), 1e-5, rectified)
+                arguments = (x, y if rectified else None, gamma, m, more[0] if train else more[1], train)
+                results.append([y, m, *more, *backward(dy, *arguments, False), *backward(dy.clone(), *arguments, True)])
         for a, e in zip(*results, strict=True):
             assert_close(a, backend.to_numpy(e), terms=120)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -324,3 +326,26 @@ def test_every_inference_takes_weights_and_statistics_as_they_are(xp, rng):
             layer.W.data[...] = layer.W.data * 2.0 + 1.0
         inner[1].running_mean = inner[1].running_mean + 0.5
         inner[1].gamma.data[...] = inner[1].gamma.data - 3.0
+
+
+class Watching(ReLU):
+    """Notes in its backward whether an array still lives."""
+
+    watched = alive = None
+
+    def _backward(self, dy, ctx, need_dx):
+        self.alive = self.watched() is not None
+        return dy
+
+
+def test_the_output_of_a_sum_with_relu_is_freed_before_its_branches_go_back():
+    """It is as large as their arrays, and their backward is where a step has its peak."""
+    with backend.using("numpy"):
+        branch = Watching()
+        model = Sequential(Residual(branch), ReLU())
+        y = model.forward(np.ones((2, 3, 4, 4), np.float32))
+        branch.watched = weakref.ref(y)
+        dy = np.ones_like(y)
+        del y
+        model.backward(dy)
+        assert branch.alive is False

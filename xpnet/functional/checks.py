@@ -20,9 +20,9 @@ __all__ = [
 ]
 
 _KINDS: dict[tuple[Any, Any], str] = {}  # (namespace, dtype) -> "float" | "integer" | "other"
-# of what has passed a check, which is then one look: a step has hundreds of them
-_TELLING: set[type] = set()  # types of arrays that have their device as an attribute
-_FLOATS: dict[tuple[type, Any], Any] = {}  # (type of array, float dtype) -> namespace
+# (type of array that has its device as an attribute, float dtype) -> namespace, of what has passed a check, which is
+# then one look: a step has hundreds of them
+_FLOATS: dict[tuple[type, Any], Any] = {}
 
 
 def _kind(xp: Any, dtype: Any) -> str:
@@ -68,7 +68,8 @@ def check_arrays(operation: str, **arrays: Array | None) -> Any:
     given = iter(arrays.values())
     first: Any = next(given)
     kind = type(first)
-    if kind in _TELLING and (xp := _FLOATS.get((kind, first.dtype))) is not None:
+    xp = _FLOATS.get((kind, getattr(first, "dtype", None)))
+    if xp is not None:
         for x in given:
             if x is not None and (type(x) is not kind or x.dtype != first.dtype or x.device != first.device):
                 break
@@ -102,7 +103,6 @@ def _check_each(operation: str, arrays: dict[str, Array | None]) -> Any:
             raise _mismatch(operation, first_name, first, name, x)
     found: Any = first
     if getattr(found, "device", None) == device_of(found):
-        _TELLING.add(type(found))
         _FLOATS[type(found), found.dtype] = xp
     return xp
 
@@ -131,8 +131,6 @@ def check_ndim(operation: str, name: str, x: Array, ndim: int, axes: str) -> Non
 
 def check_images(operation: str, x: Array) -> None:
     """Refuse anything but a non-empty batch of images."""
-    if len(x.shape) == 4 and 0 not in x.shape:
-        return
     if len(x.shape) == 3:
         raise ShapeError(
             operation,

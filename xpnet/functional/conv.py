@@ -112,7 +112,7 @@ def conv2d_forward(
     groups = _check_weights(x, W, b, groups)
     window = make_window("conv2d", x.shape[2:], W.shape[2:], stride, padding, dilation)
     chosen = _choose(xp, algorithm, x, W, window, groups)
-    rectified = activation is not None and is_relu("conv2d", activation)
+    rectified = is_relu("conv2d", activation)
     name = PREFIXES[chosen] + ("conv2d_relu_forward" if rectified else "conv2d_forward")
     y = find(name, xp)(x, W, b, window, groups)
     return y, Conv2DCtx(x, W, b is not None, window, groups, chosen, y if rectified else None)
@@ -226,23 +226,23 @@ def check_groups(operation: str, groups: Any) -> int:
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
     """Return groups as an int, or refuse weights, groups or bias that do not fit the images or each other."""
     C = x.shape[1]
-    plain = type(groups) is int and groups == 1 and len(W.shape) == 4 and 0 not in W.shape and W.shape[1] == C
-    if plain and (b is None or tuple(b.shape) == (W.shape[0],)):
-        return groups
-    shapes = f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
+
+    def shapes() -> str:
+        return f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
+
     if len(W.shape) != 4 or 0 in W.shape:
-        raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes}")
+        raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes()}")
     groups = check_groups("conv2d", groups)
     if C % groups or W.shape[0] % groups:
         raise ShapeError(
             "conv2d",
-            f"groups={groups} must divide the {C} channels of x and the {W.shape[0]} filters of W; {shapes}",
+            f"groups={groups} must divide the {C} channels of x and the {W.shape[0]} filters of W; {shapes()}",
         )
     if W.shape[1] * groups != C:
         expects = f"{W.shape[1]}" if groups == 1 else f"{W.shape[1]} * groups = {W.shape[1] * groups}"
-        raise ShapeError("conv2d", f"x has {C} channels but W expects {expects} ({shapes})")
+        raise ShapeError("conv2d", f"x has {C} channels but W expects {expects} ({shapes()})")
     if b is not None and tuple(b.shape) != (W.shape[0],):
-        raise ShapeError("conv2d", f"b must have shape (F,) = ({W.shape[0]},), got {tuple(b.shape)}; {shapes}")
+        raise ShapeError("conv2d", f"b must have shape (F,) = ({W.shape[0]},), got {tuple(b.shape)}; {shapes()}")
     return groups
 
 

@@ -19,6 +19,9 @@ __all__ = [
 ]
 
 
+PER_CHANNEL = ("gamma", "beta", "running_mean", "running_var")
+
+
 class BatchNormCtx(NamedTuple):
     """Kept for backward: the input itself and two numbers a channel (in at least float32); with relu the output."""
 
@@ -186,10 +189,8 @@ def check_batch_norm(
         statistics = xp.empty((0,), dtype=xp.float32, device=device_of(x))
     check_arrays("batch_norm", statistics=statistics, running_mean=running_mean, running_var=running_var)
     C = x.shape[1]
-    for a in (gamma, beta, running_mean, running_var):
+    for name, a in zip(PER_CHANNEL, (gamma, beta, running_mean, running_var), strict=True):
         if a is not None and tuple(a.shape) != (C,):
-            given = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
-            name = next(n for n, other in given.items() if other is a)
             raise ShapeError(
                 "batch_norm",
                 f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",

@@ -150,8 +150,8 @@ def check_mode(operation: str, mode: str, p: Any = 2, modes: Sequence[str] = MOD
     """Refuse an unknown mode or an exponent that gives no norm; return the exponent as a float."""
     if mode not in modes:
         raise ArgumentError(operation, f"mode must be one of {', '.join(modes)}, got {mode!r}")
-    if type(p) is int and p >= 1:
-        return p
+    if type(p) is int and p >= 1:  # without looking for it among all kinds of numbers
+        return float(p)
     if isinstance(p, bool) or not isinstance(p, Real) or not 1.0 <= float(p) < math.inf:
         raise ArgumentError(operation, f"p must be a finite number of at least 1, got {p!r}")
     return float(p)

@@ -228,7 +228,7 @@ def make_window(
     """
     settings = (operation, size, kernel_size, stride, padding, dilation, ceil_mode)
     try:
-        return _known_window(*settings)  # a step asks for the same ones again and again
+        return _known_window(repr(settings), *settings)  # a step asks for the same ones again and again
     except TypeError:  # a setting is a list, which cannot be looked up
         return _make_window(*settings)
 
@@ -254,7 +254,10 @@ def _make_window(
     return Window((H, W), output, kernel, strides, pads, dilations)
 
 
-_known_window = functools.lru_cache(maxsize=1024, typed=True)(_make_window)
+@functools.lru_cache(maxsize=1024)
+def _known_window(as_written: str, *settings: Any) -> Window:
+    """Look up a window; how its settings are written tells (True, 1.0), which is refused, from (1, 1)."""
+    return _make_window(*settings)
 
 
 def make_transposed_window(

@@ -71,20 +71,15 @@ def batch_norm_forward(
     x: Array,
     gamma: Array | None,
     beta: Array | None,
-    mean: Array | None,
-    var: Array | None,
+    mean: Array,
+    var: Array,
     eps: float,
     rectified: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Normalise each channel by the given statistics, or by the batch's where they are None; then relu, if wanted.
+    """Normalise each channel by the given statistics; then relu, if wanted. Those of the batch: `batch_norm_training`.
 
     Returns y, mean, biased variance and 1/sqrt(var + eps), the last three (C,) in at least float32.
     """
-    if mean is None or var is None:
-        zeros = torch.zeros((2, x.shape[1]), dtype=wide_dtype(torch, x.dtype), device=x.device)
-        y, mean, inv_std, _, unbiased = batch_norm_training(x, gamma, beta, *zeros, 1.0, eps, rectified)
-        count = x.numel() // x.shape[1]
-        return y, mean, unbiased * ((count - 1) / count), inv_std
     image, gamma, beta = images(x) if x.ndim == 4 else x, _wide(x, gamma), _wide(x, beta)
     mean, var = mean.contiguous(), var.contiguous()
     y, inv_std = torch.native_batch_norm(image, gamma, beta, mean, var, False, 0.0, eps)[0], torch.rsqrt(var + eps)
