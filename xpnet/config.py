@@ -16,8 +16,9 @@
 ``XPNET_GPU_MEMORY_LIMIT``    the most that the arrays of this process may take of a GPU, ``"8GB"`` or
                               ``"80%"``; ``"none"`` leaves it to CuPy and torch
 ``XPNET_KEEP_MEMORY``         bytes of freed memory that a process which computes on the host keeps
-                              for its next arrays, ``"512MB"``; ``"0"`` leaves the allocator alone.
-                              Only with glibc, and only without settings of its own (``MALLOC_...``)
+                              for its next arrays, ``"2GB"``, which is also the most; ``"0"`` leaves the
+                              allocator alone. Only with glibc, and only without settings of its own
+                              (``MALLOC_...``)
 ``XPNET_KERNELS``             ``"auto"``: the fastest kernels registered for a backend, or
                               ``"agnostic"``: only those that keep to the array API standard
 ``XPNET_NAN_GUARD``           ``"1"``: stop at the first layer, forward or backward, whose result is
@@ -95,7 +96,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "cudnn": ("auto", _one_of("auto", "off")),
     "deterministic": ("0", _parse_switch),
     "gpu_memory_limit": ("none", _parse_limit),
-    "keep_memory": ("512MB", _parse_kept),
+    "keep_memory": ("2GB", _parse_kept),
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
 }

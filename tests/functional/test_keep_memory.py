@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from xpnet import config
+from xpnet.kernels.memory import keep_memory
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="about the allocator of glibc"
@@ -18,12 +19,16 @@ pytestmark = pytest.mark.skipif(
 
 CODE = """
 import json, resource
+import numpy as np
 from xpnet import backend, config
 from xpnet.bench.subjects import step_subject
 from xpnet.bench.workloads import WORKLOADS
 from xpnet.kernels.memory import keep_memory
 backend.use("numpy", dtype="float32")
-step = step_subject("xpnet", WORKLOADS["simple-convnet"]._replace(batch=50), "train")
+train = step_subject("xpnet", WORKLOADS["simple-convnet"]._replace(batch=50), "train")
+def step():
+    train()
+    np.ones(10 << 20, np.float32)  # more than glibc keeps of itself
 def faults(steps):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(steps):
@@ -59,10 +64,35 @@ def test_settings_of_the_environment_have_precedence(name, value):
     assert found["faults"] > 1000
 
 
+@pytest.mark.parametrize("size, taken, calls", [
+    (1 << 30, True, [(-3, 1 << 30), (-1, 1 << 30)]),
+    (1 << 30, False, [(-3, 1 << 30), (-3, 32 << 20), (-1, 1 << 30)]),  # a glibc that takes no more than its own rule
+    (2 << 30, True, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
+    (1 << 20, True, [(-3, 32 << 20), (-1, 1 << 20)]),
+    (0, True, [(-3, 32 << 20), (-1, 64 << 20)]),
+])  # fmt: skip
+def test_what_is_asked_of_the_allocator(monkeypatch, size, taken, calls):
+    asked = []
+
+    class Library:
+        gnu_get_libc_version = None
+
+        @staticmethod
+        def mallopt(what, value):
+            asked.append((what, value))
+            return int(taken or value <= 32 << 20 or what == -1)
+
+    for name in [n for n in os.environ if n.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library)
+    assert keep_memory(size)
+    assert asked == calls
+
+
 def test_values(monkeypatch):
     monkeypatch.setattr(config, "_values", {})
     monkeypatch.delenv("XPNET_KEEP_MEMORY", raising=False)
-    assert config.get("keep_memory") == 512 << 20
+    assert config.get("keep_memory") == 2 << 30
     monkeypatch.setattr(config, "_values", {})
     monkeypatch.setenv("XPNET_KEEP_MEMORY", "0")
     assert config.get("keep_memory") == 0
