@@ -57,7 +57,10 @@ def weights_folded(model: Layer) -> Iterator[None]:
         yield
         return
     made = {}
-    for _, layer in model.named_layers():
+    below = [model]
+    while below:
+        layer = below.pop()
+        below.extend(layer.children().values())
         if isinstance(layer, Iterable):
             for conv, norm in itertools.pairwise(layer):
                 if _may_be_one(conv, norm) and conv.W.size <= SMALL:

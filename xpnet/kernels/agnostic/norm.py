@@ -45,7 +45,7 @@ def normalised_weights(
     None if the means are far from 0: that would lose digits.
     """
     xp = array_namespace(W)
-    scale = (var + eps) ** -0.5
+    scale = 1.0 / xp.sqrt(var + eps)
     if is_far_from_zero(mean, scale):
         return None
     if gamma is not None:
