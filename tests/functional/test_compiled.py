@@ -139,11 +139,15 @@ def test_maximum_pooling_of_numbers_that_are_none_and_of_ties(size, N, rng):
 def test_average_pooling_of_whole_and_of_broken_vectors(size, N, dtype, rng):
     x = rng.standard_normal((N, 3, *size)).astype(dtype)
     x[0, 1, 0, 1] = np.nan
-    y, _ = pool2d_forward(x, 2, mode="average")
+    y, ctx = pool2d_forward(x, 2, mode="average")
     even = x[:, :, : size[0] // 2 * 2, : size[1] // 2 * 2].astype(np.float64)
     expected = even.reshape(N, 3, size[0] // 2, 2, size[1] // 2, 2).mean(axis=(3, 5))
     assert y.dtype == dtype
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    dx, shared = pool2d_backward(y, ctx), np.zeros_like(x)
+    shared[:, :, : even.shape[2], : even.shape[3]] = y.repeat(2, axis=2).repeat(2, axis=3) / 4
+    assert dx.dtype == dtype
+    np.testing.assert_array_equal(dx, shared)
 
 
 @needs_numba

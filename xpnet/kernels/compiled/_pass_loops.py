@@ -81,7 +81,7 @@ def _average_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
                     made[n] = (above[n] + above[N + n] + below[n] + below[N + n]) * quarter
 
 
-def _max_pool_gradient(dx: Any, x: Any, dy: Any, y: Any, begin: int, end: int, shape: Any) -> None:
+def _max_pool_gradient(dx: Any, dy: Any, x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
     """Write channels of dx: the first pixel of a window equal to its maximum gets its gradient; zero elsewhere."""
     H, W, OH, OW, N = shape
     for c in range(begin, end):
@@ -89,6 +89,24 @@ def _max_pool_gradient(dx: Any, x: Any, dy: Any, y: Any, begin: int, end: int, s
             for ow in range(OW):
                 upper = ((c * H + 2 * oh) * W + 2 * ow) * N
                 _slopes(dx, x, upper, upper + W * N, dy, y, ((c * OH + oh) * OW + ow) * N, N)
+            for h in range(2 * oh, 2 * oh + 2):
+                clear(dx, ((c * H + h) * W + 2 * OW) * N, (W - 2 * OW) * N)
+        clear(dx, (c * H + 2 * OH) * W * N, (H - 2 * OH) * W * N)
+
+
+def _average_pool_gradient(dx: Any, dy: Any, begin: int, end: int, shape: Any) -> None:
+    """Write channels `begin` to `end` of dx: the four pixels of a window share its gradient; zero elsewhere."""
+    H, W, OH, OW, N = shape
+    quarter = dx.dtype.type(0.25)
+    for c in range(begin, end):
+        for oh in range(OH):
+            for ow in range(OW):
+                at, upper = ((c * OH + oh) * OW + ow) * N, ((c * H + 2 * oh) * W + 2 * ow) * N
+                given = dy[at : at + N]
+                above, below = dx[upper : upper + 2 * N], dx[upper + W * N : upper + (W + 2) * N]
+                for n in range(N):
+                    share = given[n] * quarter
+                    above[n], above[N + n], below[n], below[N + n] = share, share, share, share
             for h in range(2 * oh, 2 * oh + 2):
                 clear(dx, ((c * H + h) * W + 2 * OW) * N, (W - 2 * OW) * N)
         clear(dx, (c * H + 2 * OH) * W * N, (H - 2 * OH) * W * N)
@@ -280,6 +298,7 @@ _int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
 
 max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
 average_pool = Kernel(_average_pool, lambda T: (T, T, _int, _int, _shape))
+average_pool_gradient = Kernel(_average_pool_gradient, lambda T: (T, T, _int, _int, _shape))
 relu = Kernel(_relu, lambda T: (T, T, _bool, _int, _int))
 max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))

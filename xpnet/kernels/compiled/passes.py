@@ -54,14 +54,15 @@ def pool2d_backward(
     dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
 ) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
-    if x is None or mode != "max" or not window.is_halving or not _takes("max_pool_gradient", x):
+    kernel = f"{mode}_pool_gradient"
+    if not window.is_halving or not _takes(kernel, dy):
         return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
-    gradient, image, top = (batch_innermost(np, a) for a in (dy, x, y))
-    C, N = image.shape[0], image.shape[3]
-    dx = np.empty(image.shape, dtype=dy.dtype)
-    kernel = loader.kernel("_pass_loops", "max_pool_gradient", x.dtype)
-    arrays = (flat(dx), flat(image), flat(gradient), flat(top))
-    run_ranges(kernel, arrays, C, 2 * x.size, ((*window.input, *window.output, N),))
+    N, C = dy.shape[:2]
+    dx = np.empty((C, *window.input, N), dtype=dy.dtype)
+    read = [dy] if x is None else [dy, x, y]
+    arrays = (flat(dx), *(flat(batch_innermost(np, a)) for a in read))
+    shape = (*window.input, *window.output, N)
+    run_ranges(loader.kernel("_pass_loops", kernel, dy.dtype), arrays, C, len(read) * dx.size, (shape,))
     return batch_first(np, dx)
 
 
