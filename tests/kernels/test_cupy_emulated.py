@@ -150,6 +150,30 @@ def test_convolutions_with_relu(own, dtype, workspace, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_depthwise_convolutions_of_random_shapes(own, dtype, rng):
+    """The last is large enough for the sums of its weight gradient to be cut into parts."""
+    for large in [*[False] * 12, True]:
+        N, C, m = (int(rng.integers(1, 4)) for _ in range(3))
+        size = tuple(map(int, rng.integers(1, 9, 2)))
+        window = random_window(rng, size)
+        if large:
+            N, window = 70, make_window("test", (17, 16), 3, 1, 1)
+        x, W = rng.standard_normal((N, C, *window.input)), rng.standard_normal((m * C, 1, *window.kernel))
+        b, dy = rng.standard_normal(m * C), rng.standard_normal((N, m * C, *window.output))
+        x, W, b, dy = (a.astype(dtype) for a in (x, W, b, dy))
+        x, dy = lie(rng, x), lie(rng, dy)
+        results = []
+        for kernels in (own, {name: agnostic(name) for name in own}):
+            y = kernels["depthwise_conv2d_forward"](x, W, b, window, C)
+            rectified = kernels["depthwise_conv2d_relu_forward"](x, W, None, window, C)
+            gradients = kernels["depthwise_conv2d_backward"](dy, x, W, window, C, True, True)
+            alone = kernels["depthwise_conv2d_input_gradient"](dy, W, window, C)
+            assert kernels["depthwise_conv2d_backward"](dy, x, W, window, C, False, False)[::2] == (None, None)
+            results.append([y, rectified, *gradients, alone])
+        compare(*results, terms=x.size + dy.size)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_dense_products_with_relu(own, dtype, rng):
     for N, inputs, outputs in ((5, 7, 3), (300, 2, 1), (1, 1, 40)):
         x, W = (rng.standard_normal(shape).astype(dtype) for shape in ((inputs, N), (inputs, outputs)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
+from xpnet.layers import Conv2D, GlobalPool2D, Sequential
 
 
 @pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
@@ -24,3 +25,10 @@ def test_a_layer_is_as_few_launches_as_documented():
     assert backward == ["batch_norm_sums", "batch_norm_gradient", "add", "add"]  # into the gradients of the model
     assert layers["block1_1.body.0 Conv2D"][0] == ["im2col", "product"]
     assert layers["optimizer"][0] == ["momentum"]
+
+
+def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
+    layers = count(Sequential(Conv2D(3, 1), Conv2D(6, 3, padding=1, groups=3), GlobalPool2D()), (2, 8, 8), classes=6)
+    forward, backward = layers["1 Conv2D"]
+    assert forward == ["depthwise_forward", "add_bias"]
+    assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]

@@ -15,13 +15,14 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 SOURCES = {
     "activation": ("reduce", "relu"),
     "conv": (),
+    "depthwise": ("place", "reduce"),
     "dropout": (),
     "graph": (),
     "loss": ("reduce",),
     "matmul": (),
     "norm": ("reduce", "relu"),
     "optim": (),
-    "pool": (),
+    "pool": ("place",),
 }
 # name of a float type -> types of its elements and of the arithmetic with them
 TYPES = {

@@ -66,10 +66,10 @@ extern "C" __global__ void relu_bias_gradient(const T* dy, long long dy_across, 
         partial[blockIdx.x] = sum;
 }
 
-// db[channel] = sum of its parts, one block for each channel.
-extern "C" __global__ void sum_parts(const A* partial, T* db, long long parts) {
+// out[row] = sum of its parts, one block for each row: the second half of sums that were cut into parts.
+extern "C" __global__ void sum_parts(const A* partial, T* out, long long parts) {
     A sum = A(0);
     for (I i = I(threadIdx.x); i < I(parts); i += I(blockDim.x)) sum += partial[I(blockIdx.x) * I(parts) + i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) db[blockIdx.x] = T(sum);
+    if (threadIdx.x == 0) out[blockIdx.x] = T(sum);
 }

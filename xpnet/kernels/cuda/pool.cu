@@ -1,13 +1,5 @@
 // Pooling of images that lie as (C, H, W, N). Backward is gathered by the pixels: each adds up the windows that see
-// it in the order of the taps, so overlapping windows too give the same bits in every run.
-
-// Place of a pixel or output and of its image: memory index -> (channel, row, column, image).
-struct Place {
-    I c, n;
-    int row, column;
-    __device__ Place(I e, I N, int rows, int columns)
-        : c(e / N / columns / rows), n(e % N), row(int(e / N / columns % rows)), column(int(e / N % columns)) {}
-};
+// it in the order of the taps, so overlapping windows too give the same bits in every run. Needs place.cuh.
 
 extern "C" __global__ void max_pool_forward(const T* x, T* y, const Window s, long long images, long long size) {
     const I N = I(images), e = thread_index();

@@ -10,7 +10,7 @@ from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import relu
 from xpnet.kernels.cuda import is_wide
 from xpnet.kernels.cupy.activation import relu_backward
-from xpnet.kernels.cupy.launch import innermost, kernel, launch, power_of_two
+from xpnet.kernels.cupy.launch import innermost, launch, launch_sums
 from xpnet.kernels.cupy.matmul import matmul
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
@@ -23,9 +23,6 @@ __all__ = [
     "relu_bias_backward",
     "with_bias",
 ]
-
-PART = 16384  # elements of a channel that one block takes: what is left then is a second launch
-MOST_PARTS = 1024
 
 
 def add_bias(y: Array, b: Array | None, length: int, rectify: bool) -> Array:
@@ -82,16 +79,8 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
         strides = (1, channels)
     else:
         return relu.relu_bias_backward(dy, y, need_db, overwrite)
-    part = max(PART, -(-length // MOST_PARTS))
-    parts = -(-length // part)
     dx = gradient if overwrite and y.ndim == 4 else cupy.empty_like(output)
     db = cupy.empty((channels,), dy.dtype)
-    partial = cupy.empty((channels, parts), wide_dtype(cupy, dy.dtype)) if parts > 1 else None
-    sums = (partial, db if partial is None else None)
-    arguments = (gradient, *dy_strides, output, dx, *strides, *sums, length, part, parts)
-    wide = is_wide(dx.size)
-    block = (power_of_two(min(part, length)),)
-    kernel("activation", "relu_bias_gradient", dx.dtype, wide)((channels * parts,), block, arguments)
-    if partial is not None:
-        kernel("activation", "sum_parts", dx.dtype, wide)((channels,), (power_of_two(parts),), (partial, db, parts))
+    before = (gradient, *dy_strides, output, dx, *strides)
+    launch_sums("activation", "relu_bias_gradient", db, length, before, (length,), is_wide(dx.size))
     return batch_first(cupy, dx) if y.ndim == 4 else dx, db

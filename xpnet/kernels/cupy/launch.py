@@ -9,14 +9,26 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend import Array
+from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.cuda import OPTIONS, code, is_wide
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 
-__all__ = ["THREADS", "innermost", "kernel", "launch", "packed", "power_of_two", "unpacked", "window_argument"]
+__all__ = [
+    "THREADS",
+    "innermost",
+    "kernel",
+    "launch",
+    "launch_sums",
+    "packed",
+    "power_of_two",
+    "unpacked",
+    "window_argument",
+]
 
 THREADS = 256  # of a block
+PART = 16384  # terms of a sum that one block takes: what is left then is a second launch
+MOST_PARTS = 1024
 
 # struct Window of xpnet/kernels/cuda/common.cuh
 WINDOW = np.dtype(
@@ -43,6 +55,24 @@ def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> Non
     """
     wide = is_wide(max(size, like.size))
     kernel(source, name, like.dtype, wide)((-(-size // THREADS),), (THREADS,), arguments)
+
+
+def launch_sums(
+    source: str, name: str, out: Array, length: int, before: tuple[Any, ...], after: tuple[Any, ...], wide: bool
+) -> None:
+    """Run a kernel that writes each element of `out` as the sum of `length` terms, cut into parts of a block each.
+
+    Its arguments are those `before`, the sums of the parts and `out`, one of which is null, those `after`, and the
+    terms of a part and the number of parts. Where there are several, a second kernel adds them up.
+    """
+    part = max(PART, -(-length // MOST_PARTS))
+    parts = -(-length // part)
+    partial = cupy.empty((out.size, parts), wide_dtype(cupy, out.dtype)) if parts > 1 else None
+    arguments = (*before, partial, out if partial is None else None, *after, part, parts)
+    block = (power_of_two(min(part, length)),)
+    kernel(source, name, out.dtype, wide)((out.size * parts,), block, arguments)
+    if partial is not None:
+        kernel("activation", "sum_parts", out.dtype, wide)((out.size,), (power_of_two(parts),), (partial, out, parts))
 
 
 @functools.lru_cache(maxsize=1024)

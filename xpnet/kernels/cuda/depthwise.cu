@@ -1,0 +1,70 @@
+// Depthwise convolution of images that lie as (C, H, W, N): each channel is seen by its own `filters` filters alone,
+// whose weights are W (filters * C, KH, KW). Needs place.cuh and reduce.cuh.
+
+extern "C" __global__ void depthwise_forward(const T* x, const T* W, T* y, const Window s, long long filters,
+                                             long long images, long long size) {
+    const I N = I(images), e = thread_index();
+    if (e >= I(size)) return;
+    const Place at(e, N, s.OH, s.OW);
+    const I c = at.c / I(filters);
+    A sum = A(0);
+    for (int i = 0; i < s.KH; ++i) {
+        const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
+        if (h < 0 || h >= s.H) continue;
+        for (int j = 0; j < s.KW; ++j) {
+            const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
+            if (w < 0 || w >= s.W) continue;
+            sum += A(W[(at.c * s.KH + i) * s.KW + j]) * A(x[((c * s.H + h) * s.W + w) * N + at.n]);
+        }
+    }
+    y[e] = T(sum);
+}
+
+// Each pixel gathers from the outputs that read it, always in the order of filters and taps.
+extern "C" __global__ void depthwise_input_gradient(const T* dy, const T* W, T* dx, const Window s, long long filters,
+                                                    long long images, long long size) {
+    const I N = I(images), e = thread_index();
+    if (e >= I(size)) return;
+    const Place at(e, N, s.H, s.W);
+    A sum = A(0);
+    for (I f = at.c * I(filters); f < (at.c + 1) * I(filters); ++f) {
+        for (int i = 0; i < s.KH; ++i) {
+            const int oh = output_of(at.row, i, s.dilation_h, s.stride_h, s.top, 0, s.OH);
+            if (oh < 0) continue;
+            for (int j = 0; j < s.KW; ++j) {
+                const int ow = output_of(at.column, j, s.dilation_w, s.stride_w, s.left, 0, s.OW);
+                if (ow < 0) continue;
+                sum += A(W[(f * s.KH + i) * s.KW + j]) * A(dy[((f * s.OH + oh) * s.OW + ow) * N + at.n]);
+            }
+        }
+    }
+    dx[e] = T(sum);
+}
+
+// The sum over outputs of dy times what a tap read for them. Block tap * parts + i has `part` of the OH * OW * N
+// outputs of a filter. The sum of a part goes to `partial`, or to dW if the part is the whole; the other one is null.
+extern "C" __global__ void depthwise_weight_gradient(const T* dy, const T* x, A* partial, T* dW, const Window s,
+                                                     long long filters, long long images, long long part,
+                                                     long long parts) {
+    const I N = I(images), length = I(s.OH) * I(s.OW) * N;
+    const I tap = I(blockIdx.x) / I(parts), start = I(blockIdx.x) % I(parts) * I(part);
+    const I stop = start + I(part) < length ? start + I(part) : length;
+    const int j = int(tap % s.KW), i = int(tap / s.KW % s.KH);
+    const I f = tap / s.KW / s.KH;
+    const T* image = x + f / I(filters) * s.H * s.W * N;
+    const T* gradient = dy + f * length;
+    A sum = A(0);
+    for (I e = start + I(threadIdx.x); e < stop; e += I(blockDim.x)) {
+        const Place at(e, N, s.OH, s.OW);
+        const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
+        const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
+        if (h >= 0 && h < s.H && w >= 0 && w < s.W)
+            sum += A(gradient[e]) * A(image[(I(h) * s.W + w) * N + at.n]);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x != 0) return;
+    if (dW)
+        dW[tap] = T(sum);
+    else
+        partial[blockIdx.x] = sum;
+}
