@@ -25,7 +25,10 @@ from xpnet.layers import (
     Dropout,
     Flatten,
     GlobalPool2D,
+    GroupNorm,
+    InstanceNorm,
     Layer,
+    LayerNorm,
     Observer,
     Pool2D,
     ReLU,
@@ -156,6 +159,10 @@ CASES = {
     ),
     "depthwise": lambda **more: Trainer(
         Sequential(Conv2D(4, 3, groups=2, padding=1), Conv2D(4, 3, groups=4), Flatten(), Dense(3)),
+        optimizer=Momentum(lr=0.05), seed=1, **more,
+    ),
+    "normalised samples": lambda **more: Trainer(
+        Sequential(Conv2D(4, 3), GroupNorm(2), InstanceNorm(affine=True), Flatten(), LayerNorm(), Dense(3)),
         optimizer=Momentum(lr=0.05), seed=1, **more,
     ),
     "micro batches": lambda **more: Trainer(

@@ -13,7 +13,7 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.kernels.agnostic.norm import from_rows
 from xpnet.kernels.layout import batch_innermost
-from xpnet.kernels.table import register
+from xpnet.kernels.table import find, register
 
 __all__ = ["group_norm_backward", "group_norm_forward"]
 
@@ -42,8 +42,9 @@ def _group_mean(xp: Any, blocks: Array) -> Array:
     product 0.1 ms.
     """
     G, K, P, N = blocks.shape
-    row = xp.full((1, K * P), 1.0 / (K * P), dtype=blocks.dtype, device=device_of(blocks))
-    return xp.reshape(row @ xp.reshape(blocks, (G, K * P, N)), (G, 1, 1, N))
+    row = xp.full((1, 1, K * P), 1.0 / (K * P), dtype=blocks.dtype, device=device_of(blocks))
+    rows = xp.broadcast_to(row, (G, 1, K * P))
+    return xp.reshape(find("matmul", xp)(rows, xp.reshape(blocks, (G, K * P, N))), (G, 1, 1, N))
 
 
 @register("agnostic", "group_norm_forward")
