@@ -206,10 +206,6 @@ class Scale(Layer):
         super().__init__()
         self.inner = Dense(3, bias=False, init="ones")
 
-    def _build_tree(self, input_shape, maker):
-        self.inner._build_tree(input_shape, maker)
-        super()._build_tree(input_shape, maker)
-
     def _forward(self, x, train):
         return 2.0 * self.inner.forward(x, train), None
 
@@ -265,10 +261,17 @@ def test_building_twice():
     assert _grads(model).keys() == before.keys()
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3, -1), (2, 0, 2)])
+def test_build_with_a_number():
+    with pytest.raises(
+        ShapeError, match=r"Dense: input_shape must be sizes without the batch, such as \(784,\), got 8"
+    ):
+        Dense(3).build(8)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, -1), (2, 0, 2), (8.5,), (True,)])
 def test_build_with_a_senseless_shape(shape):
     model = Sequential(ReLU())
-    with pytest.raises(ShapeError, match="Sequential: input_shape must be positive sizes without the batch"):
+    with pytest.raises(ShapeError, match="Sequential: input_shape must be positive whole sizes without the batch"):
         model.build(shape)
     assert not model.built
 

@@ -17,6 +17,7 @@ from xpnet.distributed.agreement import check_agreement, check_weights, describe
 from xpnet.distributed.communicator import Communicator
 from xpnet.distributed.sync_norm import SyncBatchNorm
 from xpnet.layers.base import Layer
+from xpnet.layers.state import moving
 from xpnet.training.alone import Alone
 from xpnet.training.checkpoint import capture, restore
 from xpnet.training.evaluation import Evaluation, Means, batches, count, named_metrics, read
@@ -103,10 +104,12 @@ class DataParallel(Alone):
         N = min(loader.batch_size, loader.samples - position.batch * loader.batch_size)
         sizes = loader.share.sizes(N)
         means = Means(trainer.loss)
+        put_back = moving(model)
         try:
             self._gradients(trainer, x, t, sizes, N, means)
         except BaseException:
             model.forget()
+            put_back()
             raise
         trainer.enter("exchange")
         for segment in model.store.segments:

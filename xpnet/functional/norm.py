@@ -16,6 +16,7 @@ __all__ = [
     "batch_norm_backward_of_new",
     "batch_norm_forward",
     "check_batch_norm",
+    "check_batch_norm_settings",
 ]
 
 
@@ -195,8 +196,13 @@ def check_batch_norm(
                 "batch_norm",
                 f"{name} must have shape (C,) = ({C},) for x.shape={tuple(x.shape)}, got {tuple(a.shape)}",
             )
-    if not 0.0 <= momentum <= 1.0:
-        raise ArgumentError("batch_norm", f"momentum must be between 0 and 1, got {momentum!r}")
-    if not eps > 0.0:
-        raise ArgumentError("batch_norm", f"eps must be above 0, got {eps!r}")
+    check_batch_norm_settings("batch_norm", momentum, eps)
     return xp
+
+
+def check_batch_norm_settings(operation: str, momentum: float, eps: float) -> None:
+    """Refuse a momentum that is no weight, or an eps that would divide by zero."""
+    if not 0.0 <= momentum <= 1.0:
+        raise ArgumentError(operation, f"momentum must be between 0 and 1, got {momentum!r}")
+    if not eps > 0.0:
+        raise ArgumentError(operation, f"eps must be above 0, got {eps!r}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xpnet import backend, config
 from xpnet.backend import Array
-from xpnet.errors import NonFiniteError, ShapeError, StateError
+from xpnet.errors import ArgumentError, NonFiniteError, ShapeError, StateError
 from xpnet.functional.checks import check_arrays, describe_non_finite
-from xpnet.layers import state
+from xpnet.layers import state, structure
 from xpnet.layers.observe import current_observer
 from xpnet.layers.parameter import BufferSpec, Maker, Parameter, ParameterSpec, ParameterStore
 from xpnet.layers.shortage import describe, lack_of_memory
@@ -23,6 +24,7 @@ __all__ = ["Layer", "Shape"]
 
 Shape = tuple[int, ...]
 
+_serials = itertools.count()  # tells what was kept during a forward from what was kept before it
 MAX_PENDING = 256  # forwards in training mode without a backward; more is a leak, not a network
 
 
@@ -31,7 +33,8 @@ class Layer:
 
     A subclass gives `output_shape`, `_forward` and `_backward`, and `_parameter_specs` if it has
     parameters. Attributes that are `Parameter` are found as its parameters, attributes that are `Layer`
-    as its children, and the arrays named by `_buffer_specs` as its buffers.
+    as its children, and the arrays named by `_buffer_specs` as its buffers. Children are built by a forward of
+    zeros, since the layer alone knows what each of them is given.
 
     ::
 
@@ -45,8 +48,19 @@ class Layer:
 
     def __init__(self) -> None:
         self.input_shape: Shape | None = None  # without the batch; set by build
-        self._pending: list[Any] = []  # contexts of forwards whose backward is still to come
+        # contexts of forwards whose backward is still to come, each with the serial of when its forward began
+        self._pending: list[tuple[int, Any]] = []
         self._store: ParameterStore | None = None
+        self._moving: tuple[int, list[tuple[Layer, str]]] = (-1, [])  # see `state.moving`
+        self._seen_changes = -1  # of the structure, when the parameters were last those of the store
+
+    if not TYPE_CHECKING:  # to a type checker it would say that a layer has attributes of any name
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            parts = (Layer, Parameter)
+            if isinstance(value, parts) or isinstance(vars(self).get(name), parts):
+                structure.note_change()
+            super().__setattr__(name, value)
 
     # --- what a subclass gives ---------------------------------------------------------------------
 
@@ -137,21 +151,24 @@ class Layer:
         """Do the work of `forward` with one of the layer's ways to go about it."""
         if self.input_shape is None:
             self._build_for(x)
+        if train and getattr(x, "requires_grad", False):
+            raise ArgumentError(
+                self.operation,
+                "x requires a gradient of torch's autograd, which xpnet's training does without; give x.detach()",
+            )
+        begun = next(_serials)
         try:
             y, ctx = forward(x, train)
-        except (MemoryError, RuntimeError) as error:
-            lack = lack_of_memory(error, self.operation, f"forward of x {describe(x)}")
+        except BaseException as error:
+            if train:
+                self._drop_children_since(begun)
+            full = isinstance(error, (MemoryError, RuntimeError))
+            lack = lack_of_memory(error, self.operation, f"forward of x {describe(x)}") if full else None
             if lack is None:
                 raise
             raise lack from None
         if train:
-            if len(self._pending) >= MAX_PENDING:
-                raise StateError(
-                    self.operation,
-                    f"{MAX_PENDING} forwards in training mode without a backward keep their activations in memory; "
-                    "for inference call predict(x) or forward(x, train=False), or forget() to drop them",
-                )
-            self._pending.append(ctx)
+            self._keep(ctx, begun)
         guarded, observer = config.get("nan_guard"), current_observer()
         if guarded or observer is not None:
             try:
@@ -164,6 +181,16 @@ class Layer:
                     self.drop_pending()
                 raise
         return y
+
+    def _keep(self, ctx: Any, begun: int | None = None) -> None:
+        """Keep the context of a training forward for its backward."""
+        if len(self._pending) >= MAX_PENDING:
+            raise StateError(
+                self.operation,
+                f"{MAX_PENDING} forwards in training mode without a backward keep their activations in memory; "
+                "for inference call predict(x) or forward(x, train=False), or forget() to drop them",
+            )
+        self._pending.append((next(_serials) if begun is None else begun, ctx))
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
         """Add the gradients of the parameters and return the gradient of the input.
@@ -201,9 +228,9 @@ class Layer:
         try:
             # handed over, so that a layer which deletes its context before it is done frees that memory
             if overwrite:
-                dx = backward(dy, self._pending.pop(), need_dx, True)
+                dx = backward(dy, self._pending.pop()[1], need_dx, True)
             else:
-                dx = backward(dy, self._pending.pop(), need_dx)
+                dx = backward(dy, self._pending.pop()[1], need_dx)
         except (MemoryError, RuntimeError) as error:
             lack = lack_of_memory(error, self.operation, f"backward of dy {describe(dy)}")
             if lack is None:
@@ -234,9 +261,14 @@ class Layer:
 
     def drop_pending(self) -> None:
         """Drop what the latest training forward kept, as if its backward had run."""
-        self._pending.pop()
+        begun, _ = self._pending.pop()
+        self._drop_children_since(begun)
+
+    def _drop_children_since(self, begun: int) -> None:
+        """Drop what forwards of the children that began after a serial have kept: none, one or several each."""
         for child in self.children().values():
-            child.drop_pending()
+            while child._pending and child._pending[-1][0] > begun:
+                child.drop_pending()
 
     def forget(self) -> None:
         """Drop what all training forwards without a backward have kept."""
@@ -285,20 +317,31 @@ class Layer:
                 f"already built for input shape {self.input_shape}; make a new model to start afresh",
             )
         chosen = backend.get()
+        if not isinstance(input_shape, Iterable):
+            raise ShapeError(
+                self.operation, f"input_shape must be sizes without the batch, such as (784,), got {input_shape!r}"
+            )
         self._build_whole(tuple(input_shape), Maker(generator(rng), chosen.xp, chosen.device, chosen.dtype))
         return self
 
     def _build_for(self, x: Array) -> None:
         """Build where `x` is and of its type: what the first forward does if nobody has built."""
+        maker = structure.current_maker()
+        if maker is not None:
+            self._build_tree(tuple(x.shape[1:]), maker)
+            return
         xp = check_arrays(self.operation, x=x)  # weights of an integer type would all be zero
         if len(x.shape) < 2:
             raise ShapeError(self.operation, f"x must have at least 2 axes (N, ...), got shape {tuple(x.shape)}")
         self._build_whole(tuple(x.shape[1:]), Maker(generator(0), xp, backend.device_of(x), x.dtype))
 
     def _build_whole(self, input_shape: Shape, maker: Maker) -> None:
-        shape = tuple(int(n) for n in input_shape)
+        whole = all(hasattr(n, "__index__") and not isinstance(n, bool) for n in input_shape)
+        shape = tuple(int(n) for n in input_shape) if whole else ()
         if not shape or min(shape) < 1:
-            raise ShapeError(self.operation, f"input_shape must be positive sizes without the batch, got {input_shape}")
+            raise ShapeError(
+                self.operation, f"input_shape must be positive whole sizes without the batch, got {input_shape}"
+            )
         self.output_shape(shape)  # the whole chain is checked before anything is made
         self._build_tree(shape, maker)
         self._adopt()
@@ -312,12 +355,28 @@ class Layer:
         for name, buffer in self._buffer_specs(input_shape).items():
             setattr(self, name, maker.buffer(buffer))
         self.input_shape = input_shape
+        structure.note_change()
+        if not all(child.built for child in self.children().values()):
+            with structure.building(maker):
+                self._forward(maker.zeros((1, *input_shape)), False)
 
     def _adopt(self) -> None:
         """Name the parameters by their paths and gather them in flat buffers."""
         for name, p in self.named_parameters():
             p.name = name
+        self._make_store()
+
+    def _make_store(self) -> None:
         self._store = ParameterStore(self.parameters())
+        self._seen_changes = structure.changes()
+
+    def _has_store(self) -> bool:
+        """Whether there is a store, and it has the parameters that the model has now, in its own memory."""
+        if self._store is None or not self._store.is_current():
+            return False
+        if self._seen_changes != structure.changes() and self._store.holds(self.parameters()):
+            self._seen_changes = structure.changes()
+        return self._seen_changes == structure.changes()
 
     @property
     def store(self) -> ParameterStore:
@@ -334,13 +393,17 @@ class Layer:
                 "the model has not been built, so it has no parameters yet; "
                 "call model.build(input_shape) or run a forward first",
             )
-        if self._store is None or not self._store.is_current():
-            self._store = ParameterStore(self.parameters())
+        if not self._has_store():
+            if self._store is None or self._store.holds(self.parameters()):
+                self._make_store()
+            else:
+                self._adopt()  # layers were exchanged, or built later than the model
+        assert self._store is not None
         return self._store
 
     # --- parameters, buffers, state ----------------------------------------------------------------
 
-    def children(self) -> dict[str, Layer]:
+    def children(self) -> Mapping[str, Layer]:
         """Return the layers that this one is made of, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
@@ -359,9 +422,11 @@ class Layer:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield (path, parameter), such as ``("features.0.W", ...)``, each parameter once."""
+        seen: set[int] = set()
         for path, layer in self.named_layers():
             for name, value in vars(layer).items():
-                if isinstance(value, Parameter):
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
     def parameters(self) -> list[Parameter]:
@@ -378,8 +443,8 @@ class Layer:
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to zero."""
         self._require_built("zero_grad")
-        if self._store is not None and self._store.is_current():
-            self._store.zero_grad()
+        if self._has_store():
+            self._store.zero_grad()  # type: ignore[union-attr]
         else:  # part of a larger model, in whose buffers the parameters lie
             for p in self.parameters():
                 p.grad[...] = 0.0

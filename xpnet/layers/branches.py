@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from xpnet.backend import Array, array_namespace
@@ -12,11 +13,11 @@ from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
 from xpnet.layers.activation import Identity
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.containers import drop_all, indented, named_children
+from xpnet.layers.containers import indented, named_children
 from xpnet.layers.data_format import check_data_format
 from xpnet.layers.fusion import is_new, output_is_new
 from xpnet.layers.parameter import Maker
-from xpnet.layers.summary import Keeps, Tensor, Trace
+from xpnet.layers.summary import Tensor, Trace
 
 __all__ = ["Add", "Branches", "Multiply", "Parallel", "Residual"]
 
@@ -28,6 +29,7 @@ class Branches(Layer):
     """
 
     symbol = "+"  # of the merging, in the path of a summary
+    keeps_outputs = False  # whether a training forward keeps what the branches return
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
@@ -46,9 +48,9 @@ class Branches(Layer):
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         raise NotImplementedError(f"{type(self).__name__} must define _split(dy, ctx) -> gradients")
 
-    def children(self) -> dict[str, Layer]:
-        """Return the branches by name."""
-        return self._branches
+    def children(self) -> Mapping[str, Layer]:
+        """Return the branches by name: a view that cannot be changed."""
+        return MappingProxyType(self._branches)
 
     def _build_tree(self, input_shape: Shape, maker: Maker) -> None:
         for layer in self.children().values():
@@ -69,20 +71,14 @@ class Branches(Layer):
         return self._merged_by(self._merge, x, train)
 
     def _merged_by(self, merge: Callable[[list[Array]], tuple[Array, Any]], x: Array, train: bool) -> tuple[Array, Any]:
-        done: list[Layer] = []
         outputs = []
-        try:
-            for layer in self._branches.values():
+        for name, layer in self._branches.items():
+            try:
                 outputs.append(layer.forward(x, train))
-                done.append(layer)
-            self._merged_shape([tuple(y.shape[1:]) for y in outputs])
-            return merge(outputs)
-        except BaseException as error:
-            if train:
-                drop_all(reversed(done))
-            if isinstance(error, OperationError) and len(done) < len(self._branches):
-                error.add_layer(list(self._branches)[len(done)])
-            raise
+            except OperationError as error:
+                raise error.add_layer(name) from None
+        self._merged_shape([tuple(y.shape[1:]) for y in outputs])
+        return merge(outputs)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         return self._backward_of_parts(self._split(dy, ctx), need_dx)
@@ -107,10 +103,10 @@ class Branches(Layer):
         return dx
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
-        for name, layer in self._branches.items():
-            layer._trace(trace, f"{path}.{name}" if path else name, x)
+        outputs = [layer._trace(trace, f"{path}.{name}" if path else name, x) for name, layer in self._branches.items()]
         y = trace.tensor(self.output_shape(x.shape))
-        trace.add(self, f"{path}.{self.symbol}" if path else self.symbol, x, y)
+        kept = outputs if self.keeps_outputs else ()
+        trace.add(self, f"{path}.{self.symbol}" if path else self.symbol, x, y, kept)
         return y
 
     def __repr__(self) -> str:
@@ -199,6 +195,7 @@ class Multiply(Branches):
     """
 
     symbol = "*"
+    keeps_outputs = True
 
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         y = outputs[0]
@@ -215,9 +212,6 @@ class Multiply(Branches):
                     part = part * output
             parts.append(part)
         return parts
-
-    def _keeps(self, input_shape: Shape, output_shape: Shape, itemsize: int) -> Keeps:
-        return Keeps()  # the outputs of the branches, which most layers keep themselves
 
 
 class Parallel(Branches):
@@ -318,8 +312,17 @@ class Residual(Add):
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
                 raise ArgumentError("Residual", f"{name} must be a layer, got {layer!r}")
-        self.body, self.shortcut = body, Identity() if shortcut is None else shortcut
-        super().__init__({"body": self.body, "shortcut": self.shortcut})
+        super().__init__({"body": body, "shortcut": Identity() if shortcut is None else shortcut})
+
+    @property
+    def body(self) -> Layer:
+        """What is added to the shortcut."""
+        return self._branches["body"]
+
+    @property
+    def shortcut(self) -> Layer:
+        """What is added to the body: `Identity`, if none was given."""
+        return self._branches["shortcut"]
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         body, shortcut = shapes

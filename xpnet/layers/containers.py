@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
+from xpnet.layers import state, structure
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new, weights_folded
 from xpnet.layers.parameter import Maker
@@ -56,11 +58,11 @@ class Sequential(Layer):
                 "Sequential", f"checkpoint_every must be a positive int or None, got {checkpoint_every!r}"
             )
         self.checkpoint_every = checkpoint_every
-        self._first_learning = 0  # position of the first layer with parameters
+        self._learning = (-1, 0)  # changes of the structure, and the position of the first layer with parameters then
 
-    def children(self) -> dict[str, Layer]:
-        """Return the layers by name."""
-        return self._layers
+    def children(self) -> Mapping[str, Layer]:
+        """Return the layers by name: a view that cannot be changed."""
+        return MappingProxyType(self._layers)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers.values())
@@ -78,9 +80,15 @@ class Sequential(Layer):
         for layer in self:
             layer._build_tree(shape, maker)
             shape = layer.output_shape(shape)
-        learning = [i for i, layer in enumerate(self) if layer.parameters()]
-        self._first_learning = learning[0] if learning else len(self)
         super()._build_tree(input_shape, maker)
+
+    @property
+    def _first_learning(self) -> int:
+        """Position of the first layer with parameters."""
+        if self._learning[0] != structure.changes():
+            first = next((i for i, layer in enumerate(self) if layer.parameters()), len(self))
+            self._learning = structure.changes(), first
+        return self._learning[1]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the last layer's output."""
@@ -172,21 +180,12 @@ class Sequential(Layer):
     @contextlib.contextmanager
     def _as_before(self, masks: Mapping[str, int]) -> Iterator[None]:
         """Draw earlier random masks again, and leave what training counts and averages as it is."""
-        numbers = self.random_state()
-        buffers = [(layer, name, getattr(layer, name)) for _, layer, name in self.named_buffers()]
+        put_back = state.moving(self)
         self.load_random_state(masks)
         try:
             yield
         finally:
-            self.load_random_state(numbers)
-            for layer, name, array in buffers:
-                setattr(layer, name, array)
-
-    def drop_pending(self) -> None:
-        """Drop what the latest training forward kept, as if its backward had run."""
-        self._pending.pop()
-        layers = list(self)
-        drop_all(layers[i] for i in reversed(self._segments()[-1]))
+            put_back()
 
     def _trace(self, trace: Trace, path: str, x: Tensor) -> Tensor:
         layers, segments = list(self._layers.items()), self._segments()
@@ -213,7 +212,7 @@ def named_children(operation: str, layers: Sequence[Layer | Mapping[str, Layer]]
     for name, layer in named.items():
         if not isinstance(layer, Layer):
             raise ArgumentError(operation, f"expected layers, got {layer!r} ({type(layer).__name__}) as {name!r}")
-        if not name or "." in name:
+        if not isinstance(name, str) or not name or "." in name:
             raise ArgumentError(operation, f"a layer's name must be a word without dots, got {name!r}")
     return named
 

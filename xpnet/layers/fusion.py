@@ -139,7 +139,7 @@ def _forward_relu(layer: Layer, relu: Layer, train: bool, x: Array) -> Array:
     """Run a layer that ends in the relu after it; that has nothing left to do, in backward too."""
     y = layer._forward_by(layer._forward_relu, x, train)
     if train:
-        relu._pending.append(DoneBefore())
+        relu._keep(DoneBefore())
     return y
 
 

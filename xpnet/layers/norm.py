@@ -8,7 +8,7 @@ from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ShapeError
 from xpnet.functional import batch_norm_backward, batch_norm_forward
-from xpnet.functional.norm import batch_norm_backward_of_new
+from xpnet.functional.norm import batch_norm_backward_of_new, check_batch_norm_settings
 from xpnet.init import Fans
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, to_nchw
@@ -74,6 +74,7 @@ class BatchNorm(Layer):
         super().__init__()
         self.momentum = None if momentum is None else float(momentum)
         self.eps, self.affine = float(eps), affine
+        check_batch_norm_settings(self.operation, 0.0 if self.momentum is None else self.momentum, self.eps)
         self.data_format = check_data_format("BatchNorm", data_format)
 
     def _channels(self, input_shape: Shape) -> int:

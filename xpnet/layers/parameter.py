@@ -102,6 +102,10 @@ class Maker:
         dtype = backend.wide_dtype(self.xp, self.dtype)
         return self.xp.full(spec.shape, spec.value, dtype=dtype, device=self.device)
 
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        """Return zeros of the type of the parameters, where they are."""
+        return self.xp.zeros(shape, dtype=self.dtype, device=self.device)
+
     def seed(self) -> int:
         """Draw a seed for a layer that needs random numbers of its own."""
         return int(self.rng.integers(2**63))
@@ -195,6 +199,10 @@ class ParameterStore:
     def is_current(self) -> bool:
         """Tell whether the parameters still lie here, and not in the buffers of another model."""
         return all(p.data is view for p, view in zip(self.parameters, self._views, strict=True))
+
+    def holds(self, parameters: Sequence[Parameter]) -> bool:
+        """Tell whether these are the parameters that the buffers were made for."""
+        return list(map(id, parameters)) == list(map(id, self.parameters))
 
     @staticmethod
     def _flatten(xp: Any, dtype: Any, device: Any, parameters: list[Parameter]) -> Segment:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpnet import backend
 from xpnet.backend import Array
 from xpnet.errors import WeightsError
+from xpnet.layers import structure
 
 if TYPE_CHECKING:
     from xpnet.layers.base import Layer
 
-__all__ = ["copy_random_state", "copy_state", "load_random_state", "load_state", "move"]
+__all__ = ["copy_random_state", "copy_state", "load_random_state", "load_state", "move", "moving"]
 
 UNCHANGED = "The model has not been changed."
 
@@ -30,6 +31,8 @@ def copy_state(model: Layer) -> dict[str, Array]:
 def load_state(model: Layer, arrays: Mapping[str, Any]) -> None:
     """Take over parameters and buffers from arrays of any library and float type."""
     expected = _live(model)
+    if not isinstance(arrays, Mapping):
+        raise WeightsError(f"expected a mapping of names to arrays, got {type(arrays).__name__}. {UNCHANGED}")
     _check_names(set(expected), set(arrays))
     checked = {path: _convert(path, arrays[path], like) for path, like in expected.items()}
     for path, p in model.named_parameters():
@@ -56,6 +59,22 @@ def load_random_state(model: Layer, numbers: Mapping[str, int]) -> None:
     for path, layer in model.named_layers():
         for name in layer.random_names:
             setattr(layer, name, numbers[f"{path}.{name}" if path else name])
+
+
+def moving(model: Layer) -> Callable[[], None]:
+    """Note what a training forward changes, statistics and counts of random masks; return what puts it back."""
+    seen, places = model._moving
+    if seen != structure.changes():
+        places = [(layer, name) for _, layer, name in model.named_buffers()]
+        places += [(layer, name) for _, layer in model.named_layers() for name in layer.random_names]
+        model._moving = structure.changes(), places
+    values = [getattr(layer, name) for layer, name in places]
+
+    def put_back() -> None:
+        for (layer, name), value in zip(places, values, strict=True):
+            setattr(layer, name, value)
+
+    return put_back
 
 
 def _check_names(expected: set[str], given: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -205,18 +205,20 @@ class Trace:
         finally:
             self._segment, self._kept = None, kept
 
-    def add(self, layer: Layer, path: str, x: Tensor, y: Tensor) -> None:
-        """Add the row of a layer that turns x into y."""
+    def add(self, layer: Layer, path: str, x: Tensor, y: Tensor, others: Sequence[Tensor] = ()) -> None:
+        """Add the row of a layer that turns x into y, and keeps `others` beside what it says itself."""
         keeps = layer._keeps(x.shape, y.shape, self.itemsize)
         kept = keeps.extra_bytes
-        for tensor, is_kept in ((x, keeps.input), (y, keeps.output)):
+        for tensor, is_kept in ((x, keeps.input), (y, keeps.output), *((other, True) for other in others)):
             if is_kept and tensor.number not in self._kept:
                 self._kept.add(tensor.number)
                 kept += math.prod(tensor.shape) * self.itemsize
         parameters = 0
-        if id(layer) not in self._counted:
-            self._counted.add(id(layer))
-            parameters = sum(math.prod(spec.shape) for spec in layer._parameter_specs(x.shape).values())
+        for _, part in layer.named_layers():  # layers of it that have no rows of their own count here, once built
+            shape = x.shape if part is layer else part.input_shape
+            if shape is not None and id(part) not in self._counted:
+                self._counted.add(id(part))
+                parameters += sum(math.prod(spec.shape) for spec in part._parameter_specs(shape).values())
         kind = type(layer).__name__
         macs = layer._multiply_adds(x.shape, y.shape)
         checkpoint, self._checkpoint_bytes = self._checkpoint_bytes, 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.backend import Array, array_namespace
 from xpnet.layers.base import Layer
+from xpnet.layers.state import moving
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.training.shortage import advised
@@ -99,6 +100,7 @@ def forward_backward(
     value : array, 0-d
     y : array (N, ...)
     """
+    put_back = moving(model)
     try:
         if micro_batch is None or micro_batch >= x.shape[0]:
             enter("forward")
@@ -110,6 +112,7 @@ def forward_backward(
         return _accumulate(model, loss, x, t, micro_batch, scale, enter)
     except BaseException:
         model.forget()  # so that the next step does not meet what this one left
+        put_back()
         raise
 
 
