@@ -64,7 +64,8 @@ class Trainer:
 
     metrics : sequence of str or Metric, optional
         What else to measure on the validation data, such as ``("top5", "confusion_matrix")``; the results stand
-        in the history under ``validation_metrics``, and ``history["top5"]`` has them too.
+        in the history under ``validation_metrics``, and ``history["top5"]`` has them too. Those given by name
+        leave out the rows that the loss leaves out.
     callbacks : sequence of Callback, optional
         Called in this order, `Checkpoint` last.
     communicator : Communicator, optional
@@ -136,7 +137,7 @@ class Trainer:
         self._loss_scale = loss_scale if loss_scale == "auto" else as_loss_scale(loss_scale)
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
-        self.metrics = named_metrics(metrics)
+        self.metrics = named_metrics(metrics, self.loss)
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
         self.position = Position()
