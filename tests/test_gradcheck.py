@@ -91,6 +91,46 @@ def test_kinks_are_skipped_and_counted() -> None:
         report = check_gradients(model, np.zeros((1, 4)), np.array([0]))
     assert report.skipped == 4  # all inputs sit at the kink
     assert report.passed
+    assert report.uncompared == ("x",)
+    assert ["x", "none", "compared"] in [line.split() for line in str(report).splitlines()]
+
+
+class Masked(Layer):
+    """Multiplies by a mask drawn at random, and claims a slope seven times too large."""
+
+    random_names = ("step",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = 0
+
+    def _forward(self, x, train):
+        f = np.random.default_rng(self.step).random(x.shape)
+        self.step += 1
+        return x * f, f
+
+    def _backward(self, dy, ctx, need_dx):
+        return 7 * dy * ctx
+
+
+def test_a_layer_of_random_numbers_is_given_the_same_each_time(rng) -> None:
+    with backend.using("numpy", dtype="float64"):
+        report = check_gradients(Masked(), rng.standard_normal((3, 4)), np.array([0, 1, 2]))
+    assert not report.passed
+    assert report.skipped == 0
+    assert report.worst[0].error == pytest.approx(6 / 7, rel=1e-3)
+
+
+def test_nothing_compared_is_not_passed(rng) -> None:
+    class Unnamed(Masked):
+        random_names = ()
+
+    with backend.using("numpy", dtype="float64"):
+        report = check_gradients(Unnamed(), rng.standard_normal((3, 4)), np.array([0, 1, 2]))
+    assert not report.passed
+    assert report.uncompared == ("x",)
+    assert report.skipped == 12
+    assert "FAILED: tolerance 1e-06, 12 elements at kinks skipped\nnothing could be compared: " in str(report)
 
 
 def test_another_loss(rng) -> None:

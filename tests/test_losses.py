@@ -5,7 +5,7 @@ import pytest
 
 from xpnet import functional as F
 from xpnet import losses
-from xpnet.errors import ArgumentError, StateError
+from xpnet.errors import ArgumentError, DTypeError, StateError
 from xpnet.testing import assert_close
 
 
@@ -127,6 +127,13 @@ def test_weights_from_any_library(xp):
     value = loss(np.zeros((2, 2), np.float32), np.array([0, 1]))
     assert value.dtype == np.float32
     assert_close(value, np.log(2), terms=4)
+
+
+@pytest.mark.parametrize("name", list(losses._NAMES))
+def test_targets_left_out(xp, name):
+    y = xp.asarray(np.zeros((2, 3)))
+    with pytest.raises(DTypeError, match=f"^{name}: t: expected an array, got NoneType"):
+        losses.by_name(name)(y, None)
 
 
 def test_by_name():

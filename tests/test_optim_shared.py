@@ -309,6 +309,12 @@ def test_groups_hold_after_the_model_becomes_part_of_another(xp, rng):
             [{"match": "*", "momentum": 0.1}],
             r"SGD: a group cannot have 'momentum'; it can have lr, weight_decay, l1, max",
         ),
+        ({"match": "0.W"}, r"SGD: groups must be a sequence of mappings or .*, got \{'match': '0\.W'\}; give a list"),
+        ("0.W", r"SGD: groups must be a sequence of mappings or .*, got '0\.W'; give a list, such as"),
+        (["0.W"], r"SGD: a group must be a mapping, got '0\.W'; give a list, such as"),
+        ([{"match": 3}], r"SGD: 'match' of a group must be a pattern or a function of the parameter, got 3"),
+        ([{"match": "*", "lr": None}], r"SGD: lr of a group must be a number, got None; leave it out of the group"),
+        ([{"match": "*", "l1": "a"}], r"SGD: l1 must be a number, at least 0\.0; got 'a'$"),
         ([{"match": "*", "lr": 0.0}], r"SGD: lr must be finite, above 0\.0; got 0\.0"),
         ([{"match": "*", "weight_decay": -1.0}], r"SGD: weight_decay must be finite, at least 0\.0; got -1\.0"),
     ],
@@ -329,3 +335,5 @@ def test_a_group_that_matches_nothing():
     assert optimizer.step == 0
     with pytest.raises(ValueError, match="a group cannot have 'rate'"):
         optim.SGD(groups=lambda p: {"rate": 1.0}).update(model)
+    with pytest.raises(ValueError, match=r"SGD: groups must return a mapping of settings or None, got 3 for 0\.W"):
+        optim.SGD(groups=lambda p: 3).update(model)

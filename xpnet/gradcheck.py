@@ -12,7 +12,6 @@ import numpy as np
 from xpnet import backend, losses
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
-from xpnet.layers.dropout import Dropout
 from xpnet.losses import Loss
 
 __all__ = ["GradientReport", "WorstElement", "check_gradients", "numerical_gradient"]
@@ -86,27 +85,37 @@ class GradientReport:
         The error allowed for the model's float type.
     skipped : int
         Elements at a kink (of relu, of a maximum), where there is no derivative to compare with.
+    uncompared : tuple of str
+        The parameters and, as ``"x"``, the input of which no element could be compared: all lie at kinks.
     """
 
     worst: list[WorstElement]
     tolerance: float
     skipped: int
+    uncompared: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every error is within the tolerance."""
-        return all(w.error <= self.tolerance for w in self.worst)
+        """Whether every error is within the tolerance, and something was compared at all."""
+        return bool(self.worst) and all(w.error <= self.tolerance for w in self.worst)
 
     def __str__(self) -> str:
-        width = max(len("parameter"), *(len(w.name) for w in self.worst))
+        width = max(map(len, ["parameter", *(w.name for w in self.worst), *self.uncompared]))
         lines = [f"{'parameter':{width}}  {'worst element':>18}  {'backward':>13}  {'numerical':>13}  {'error':>9}"]
         lines += [
             f"{w.name:{width}}  {w.position!s:>18}  {w.backward:13.6g}  {w.numerical:13.6g}  {w.error:9.2e}"
             + ("" if w.error <= self.tolerance else "  WRONG")
             for w in self.worst
         ]
+        lines += [f"{name:{width}}  {'none compared':>18}" for name in self.uncompared]
         verdict = "passed" if self.passed else "FAILED"
-        return "\n".join([*lines, f"{verdict}: tolerance {self.tolerance:g}, {self.skipped} elements at kinks skipped"])
+        lines.append(f"{verdict}: tolerance {self.tolerance:g}, {self.skipped} elements at kinks skipped")
+        if not self.worst:
+            lines.append(
+                "nothing could be compared: give x away from the kinks, and name in random_names of a layer "
+                "what its random numbers follow from, so that the loss is the same each time"
+            )
+        return "\n".join(lines)
 
 
 def check_gradients(
@@ -128,7 +137,8 @@ def check_gradients(
     Parameters
     ----------
     model : Layer
-        Built, or to be built by `x`. Dropout uses the same masks throughout.
+        Built, or to be built by `x`. What its layers draw at random (dropout's masks) is the same throughout,
+        by their `random_names`.
     x : array (N, ...)
         On the model's backend and of its float type; small batches do.
     t : array (N,) or (N, K)
@@ -143,7 +153,7 @@ def check_gradients(
     Returns
     -------
     GradientReport
-        With `passed`, and the worst element of each parameter and of the input.
+        With `passed`, and the worst element of each parameter and of the input. Nothing compared is not passed.
 
     Examples
     --------
@@ -166,14 +176,16 @@ def check_gradients(
     like = twin.parameters()[0].data if twin.parameters() else None
     reference = _Reference(twin, measure, x, t, like)
     rng = np.random.default_rng(seed)
-    worst, skipped = [], 0
+    worst, uncompared, skipped = [], [], 0
     for name, gradient in gradients.items():
         element, kinks = _compare(name, gradient, reference, samples, eps, TOLERANCES[dtype], rng)
         skipped += kinks
-        if element is not None:
+        if element is None:
+            uncompared.append(name)
+        else:
             worst.append(element)
     worst.sort(key=lambda w: -w.error)
-    return GradientReport(worst, TOLERANCES[dtype], skipped)
+    return GradientReport(worst, TOLERANCES[dtype], skipped, tuple(uncompared))
 
 
 def _backward(model: Layer, loss: Loss, x: Array, t: Array) -> dict[str, np.ndarray]:
@@ -213,11 +225,10 @@ class _Reference:
         labels = xp.zeros((1,), dtype=xp.int64, device=backend.device_of(like))
         self.t = backend.asarray_like(t, like if is_float else labels)
         self.arrays = {name: p.data for name, p in model.named_parameters()} | {"x": self.x}
-        self._steps = [(layer, layer.step) for _, layer in model.named_layers() if isinstance(layer, Dropout)]
+        self._random = model.random_state()
 
     def __call__(self) -> float:
-        for layer, step in self._steps:
-            layer.step = step
+        self.model.load_random_state(self._random)
         value = float(self.loss(self.model.forward(self.x, train=True), self.t))
         self.model.forget()
         return value

@@ -84,7 +84,7 @@ def test_inference_and_rate_zero_are_the_identity(xp, rng):
     assert np.array_equal(xp.to_numpy(layer.backward(x)), xp.to_numpy(x))
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan"), "a", None])
 def test_bad_rate(rate):
     with pytest.raises(ArgumentError, match="Dropout: rate must be at least 0 and below 1, got"):
         Dropout(rate)

@@ -9,7 +9,7 @@ import pytest
 
 from xpnet.layers import Dense
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.training import Accuracy, ConfusionMatrix, Metric, TopK, evaluate
+from xpnet.training import Accuracy, ConfusionMatrix, Metric, TopK, Trainer, evaluate
 from xpnet.training.metrics import by_name
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle")
@@ -79,6 +79,49 @@ def test_rows_left_out_do_not_count(xp, rng) -> None:
     t = np.abs(t)
     result = in_batches(Accuracy(ignore_index=1), xp, y, t).result()
     assert result == sklearn_metrics.accuracy_score(t[t != 1], y.argmax(axis=1)[t != 1])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ignore_index"), [("int64", -1), ("int64", 255), ("uint8", 255), ("uint8", -1), ("uint8", 1)]
+)
+def test_rows_left_out_of_every_metric(xp, rng, dtype, ignore_index) -> None:
+    y, t = scores(rng, 40, 4)
+    if dtype == "int64" or ignore_index >= 0:
+        t[::3] = ignore_index
+    kept = t != ignore_index
+    t = t.astype(dtype)
+    found = y.argmax(axis=1)
+    accuracy, top, matrix = (
+        in_batches(by_name(name, ignore_index), xp, y, t).result() for name in ("accuracy", "top2", "confusion_matrix")
+    )
+    assert accuracy == sklearn_metrics.accuracy_score(t[kept], found[kept])
+    assert top == pytest.approx(sklearn_metrics.top_k_accuracy_score(t[kept], y[kept], k=2, labels=range(4)))
+    assert np.array_equal(matrix, sklearn_metrics.confusion_matrix(t[kept], found[kept], labels=range(4)))
+
+
+def test_a_label_of_no_class_is_never_found(xp) -> None:
+    y = np.array([[0.1, 0.9], [0.1, 0.9], [0.1, 0.9]], np.float32)
+    for k in (1, 2):
+        top = TopK(k)
+        top.update(xp.asarray(y), xp.asarray(np.array([-1, 255, 1])))
+        assert top.counts() == (1, 3)
+
+
+def test_metrics_by_name_leave_out_what_the_loss_leaves_out(rng) -> None:
+    x, t = rng.standard_normal((50, 4)).astype(np.float32), rng.integers(0, 3, 50)
+    t[::4] = -1
+    model, loss = Dense(3).build((4,), rng=1), SoftmaxCrossEntropy(ignore_index=-1)
+    names = ["accuracy", "top1", "confusion_matrix"]
+    for measured in (
+        evaluate(model, (x, t), loss=loss, metrics=names, batch_size=16),
+        Trainer(model, loss=loss, metrics=names).evaluate((x, t)),
+    ):
+        found = model.predict(x).argmax(axis=1)
+        assert measured.accuracy == pytest.approx((found == t)[t >= 0].mean())
+        assert measured.metrics["accuracy"] == measured.metrics["top1"] == measured.accuracy
+        assert measured.metrics["confusion_matrix"].sum() == (t >= 0).sum()
+    own = evaluate(model, (x, t), loss=loss, metrics=[Accuracy()]).metrics["accuracy"]
+    assert own == (found == t).mean()  # a metric that is given keeps its own setting
 
 
 def test_nothing_counted() -> None:

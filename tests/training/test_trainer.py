@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xpnet.data import Loader
-from xpnet.errors import NonFiniteError, OperationError
+from xpnet.errors import ArgumentError, NonFiniteError, OperationError
 from xpnet.layers import Dense, Layer, Sequential
 from xpnet.losses import MeanSquaredError
 from xpnet.optim import SGD, Adam
@@ -105,10 +105,39 @@ def test_unknown_names(settings, message) -> None:
         Trainer(Dense(3), **settings)
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (None, {}, "Trainer: model must be a layer, such as a Sequential, got None"),
+        (Dense(2), {"micro_batch": 0}, "Trainer: micro_batch must be at least 1, got 0"),
+        (Dense(2), {"micro_batch": 2.5}, r"Trainer: micro_batch must be a whole number, at least 1, got 2\.5"),
+    ],
+)
+def test_unusable_settings(model, settings, message) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Trainer(model, **settings)
+
+
+def test_data_that_are_no_pair(blobs) -> None:
+    trainer, x = Trainer(Dense(2)), blobs[0]
+    for data, found in ((x, "ndarray"), (x[:2], "ndarray"), ((x,), "tuple of 1"), (None, "NoneType")):
+        with pytest.raises(
+            ArgumentError, match=rf"Trainer\.fit: train must be a pair \(x, t\) .* or a Loader, got {found}$"
+        ):
+            trainer.fit(data)
+    with pytest.raises(ArgumentError, match=r"Trainer\.fit: validation must be a pair \(x, t\) "):
+        trainer.fit(blobs, x[:2])
+
+
 def test_wrong_use(blobs) -> None:
     trainer = Trainer(Dense(2))
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
         trainer.fit(blobs, epochs=0)
+    for settings in ({"epochs": 1.5}, {"until": 1.5}):
+        with pytest.raises(
+            ArgumentError, match=r"Trainer\.fit: (epochs|until) must be a whole number, at least 1, got 1"
+        ):
+            trainer.fit(blobs, **settings)
     with pytest.raises(OperationError, match=r"labels must be from 0 to 1 for 2 classes, got labels from 0 to 2"):
         trainer.fit(blobs, epochs=1, verbose=False)
 

@@ -181,7 +181,7 @@ class DataParallel(Alone):
 
     def evaluate(self, trainer: Trainer, data: Any, *, metrics: Any, batch_size: int) -> Evaluation:
         """Measure the model, each rank on its share of the data; the results are those of all, on all ranks."""
-        more = named_metrics(metrics)
+        more = named_metrics(metrics, trainer.loss)
         given = self._part_of_loader(data) if isinstance(data, Loader) else self._part_of_arrays(data, batch_size)
         means = count(trainer.model, given, trainer.loss, more.values())
         sums = np.array([float(v) for v in means.sums()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from xpnet.backend import Array, array_namespace, device_of, is_half
@@ -16,6 +17,7 @@ __all__ = [
     "check_not_negative",
     "describe_non_finite",
     "is_integer",
+    "is_number",
     "is_relu",
 ]
 
@@ -38,6 +40,11 @@ def _kind(xp: Any, dtype: Any) -> str:
 def is_integer(xp: Any, x: Array) -> bool:
     """Tell whether `x` holds integers (bool is none)."""
     return _kind(xp, x.dtype) == "integer"
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a setting is a real number, which can be compared with its limits."""
+    return isinstance(value, Real)
 
 
 def is_relu(operation: str, activation: str | None) -> bool:
@@ -152,7 +159,7 @@ def check_gradient(operation: str, dy: Array, like: Array, shape: tuple[int, ...
 
 
 def check_not_negative(operation: str, **settings: float) -> None:
-    """Refuse a setting that is negative, infinite or NaN.
+    """Refuse a setting that is no number, or negative, infinite or NaN.
 
     Raises
     ------
@@ -160,7 +167,7 @@ def check_not_negative(operation: str, **settings: float) -> None:
         If one is.
     """
     for name, value in settings.items():
-        if not 0.0 <= value < math.inf:
+        if not is_number(value) or not 0.0 <= value < math.inf:
             raise ArgumentError(operation, f"{name} must be finite and at least 0, got {value!r}")
 
 

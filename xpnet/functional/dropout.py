@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
-from xpnet.functional.checks import check_arrays, check_gradient
+from xpnet.functional.checks import check_arrays, check_gradient, is_number
 from xpnet.kernels import find
 
 __all__ = ["DropoutCtx", "dropout_backward", "dropout_forward"]
@@ -62,7 +62,7 @@ def dropout_forward(
     [0.0, 2.0]
     """
     xp = check_arrays("dropout", x=x)
-    if not 0.0 <= rate < 1.0:
+    if not is_number(rate) or not 0.0 <= rate < 1.0:
         raise ArgumentError("dropout", f"rate must be at least 0 and below 1, got {rate!r}")
     # of an array, which only a recorded step gives, looking would wait for the device
     if not all(isinstance(n, type(x)) or (hasattr(n, "__index__") and 0 <= n < 2**64) for n in (seed, stream, step)):

@@ -23,6 +23,7 @@ __all__ = [
 def check_place(op: str, like_name: str, like: Array, name: str, x: Array) -> Any:
     """Refuse `x` of another library or device than `like`, whatever its type; return the namespace."""
     try:
+        array_namespace(x)  # beside `like`, None would be an argument left out
         xp = array_namespace(like, x)
     except OperationError as error:
         error.operation, error.detail = op, f"{name}: {error.detail}"
@@ -52,6 +53,7 @@ def scale_like(xp: Any, dy: Array | float, like: Array) -> Array | float:
 
 def check_same_shape(op: str, name: str, y: Array, t: Array) -> None:
     """Refuse targets of another shape than the predictions (nothing broadcasts), and an empty batch."""
+    check_arrays(op, t=t)  # beside y, None would be an argument left out
     if tuple(y.shape) != tuple(t.shape):
         raise ShapeError(op, f"{name} has shape {tuple(y.shape)} but t has {tuple(t.shape)}; they must be equal")
     if len(y.shape) < 1 or 0 in y.shape:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError
 from xpnet.functional import dropout_backward, dropout_forward
+from xpnet.functional.checks import is_number
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Keeps
@@ -51,7 +52,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float = 0.5) -> None:
         super().__init__()
-        if not 0.0 <= rate < 1.0:
+        if not is_number(rate) or not 0.0 <= rate < 1.0:
             raise ArgumentError("Dropout", f"rate must be at least 0 and below 1, got {rate!r}")
         self.rate = float(rate)
         self.seed = 0

@@ -126,11 +126,13 @@ class Optimizer:
     ) -> None:
         wanted = [f"above {above}"] * (above is not None) + [f"at least {at_least}"] * (at_least is not None)
         wanted += [f"below {below}"] * (below is not None)
-        if not isinstance(value, Real):
+        if isinstance(value, Layer):
             raise ValueError(
                 f"{type(self).__name__}: {name} must be a number, got {type(value).__name__}; "
                 "the model is given to update(model)"
             )
+        if not isinstance(value, Real):
+            raise ValueError(f"{type(self).__name__}: {name} must be a number, {' and '.join(wanted)}; got {value!r}")
         fits = (above is None or value > above) and (at_least is None or value >= at_least)
         if not (fits and (below is None or value < below) and value < float("inf")):
             raise ValueError(f"{type(self).__name__}: {name} must be finite, {' and '.join(wanted)}; got {value!r}")

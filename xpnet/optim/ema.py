@@ -8,7 +8,8 @@ from typing import Any
 
 from xpnet import backend
 from xpnet.backend import Array
-from xpnet.errors import StateError, WeightsError
+from xpnet.errors import ArgumentError, StateError, WeightsError
+from xpnet.functional.checks import is_number
 from xpnet.layers.base import Layer
 from xpnet.layers.parameter import ParameterStore
 from xpnet.optim.base import layout
@@ -37,7 +38,7 @@ class EMA:
     Raises
     ------
     ValueError
-        If decay is out of range.
+        If model is no layer, or decay is out of range.
     StateError
         If the model has not been built.
 
@@ -61,7 +62,9 @@ class EMA:
     """
 
     def __init__(self, model: Layer, decay: float = 0.999) -> None:
-        if not 0.0 <= decay < 1.0:
+        if not isinstance(model, Layer):
+            raise ArgumentError("EMA", f"model must be a layer, built, got {model!r} ({type(model).__name__})")
+        if not is_number(decay) or not 0.0 <= decay < 1.0:
             raise ValueError(f"EMA: decay must be at least 0 and below 1, got {decay!r}")
         self.model, self.decay, self.updates = model, float(decay), 0
         self._store: ParameterStore = model.store

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xpnet.errors import ArgumentError
 from xpnet.layers.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ __all__ = ["GroupSettings", "Groups", "settings_of"]
 
 GroupSettings = Mapping[str, Any]
 Groups = Sequence[GroupSettings] | Callable[[Parameter], GroupSettings | None]
+
+_REMEDY = "give a list, such as [{'match': '*.b', 'lr': 0.1}]"
 
 LIMITS: dict[str, dict[str, float]] = {
     "lr": {"above": 0.0},
@@ -35,14 +38,31 @@ def settings_of(optimizer: Optimizer, parameters: Sequence[Parameter]) -> dict[i
     kind = type(optimizer).__name__
     groups = optimizer.groups
     if callable(groups):
-        own = {id(p): settings for p in parameters if (settings := groups(p))}
-        for settings in own.values():
-            _check(optimizer, settings)
+        own: dict[int, GroupSettings] = {}
+        for p in parameters:
+            settings = groups(p)
+            if settings is not None and not isinstance(settings, Mapping):
+                raise ArgumentError(
+                    kind, f"groups must return a mapping of settings or None, got {settings!r} for {p.name}"
+                )
+            if settings:
+                _check(optimizer, settings)
+                own[id(p)] = settings
         return own
+    if isinstance(groups, str) or not isinstance(groups, Sequence):
+        raise ArgumentError(
+            kind, f"groups must be a sequence of mappings or a function of the parameter, got {groups!r}; {_REMEDY}"
+        )
     found: dict[int, GroupSettings] = {}
     for group in groups:
+        if not isinstance(group, Mapping):
+            raise ArgumentError(kind, f"a group must be a mapping, got {group!r}; {_REMEDY}")
         if "match" not in group:
             raise ValueError(f"{kind}: the group {dict(group)!r} has no 'match' that says which parameters it holds")
+        if not isinstance(group["match"], str) and not callable(group["match"]):
+            raise ArgumentError(
+                kind, f"'match' of a group must be a pattern or a function of the parameter, got {group['match']!r}"
+            )
         settings = {name: value for name, value in group.items() if name != "match"}
         _check(optimizer, settings)
         members = [p for p in parameters if _matches(group["match"], p)]
@@ -66,5 +86,11 @@ def _check(optimizer: Optimizer, settings: GroupSettings) -> None:
             f"it can have {', '.join(LIMITS)}"
         )
     for name, value in settings.items():
-        if value is not None or name != "max_norm":  # None lifts the limit
-            optimizer._check(name, value, **LIMITS[name])
+        if value is None and name == "max_norm":  # lifts the limit
+            continue
+        if value is None:
+            raise ArgumentError(
+                type(optimizer).__name__,
+                f"{name} of a group must be a number, got None; leave it out of the group to have the optimizer's own",
+            )
+        optimizer._check(name, value, **LIMITS[name])

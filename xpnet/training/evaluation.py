@@ -131,7 +131,8 @@ def evaluate(
         does); pairs of other arrays are used where they are.
     loss : str or Loss, default "softmax_cross_entropy"
     metrics : sequence of str or Metric, optional
-        What else to measure, such as ``("top5", "confusion_matrix")``; see `xpnet.training.metrics`.
+        What else to measure, such as ``("top5", "confusion_matrix")``; see `xpnet.training.metrics`. Those given
+        by name leave out the rows that the loss leaves out.
     batch_size : int, default 256
         For pairs; it bounds the memory and changes nothing else.
 
@@ -161,7 +162,8 @@ def evaluate(
     array([[3, 0],
            [1, 0]])
     """
-    measure, more = losses.by_name(loss), named_metrics(metrics)
+    measure = losses.by_name(loss)
+    more = named_metrics(metrics, measure)
     means = count(
         model, data if isinstance(data, Loader) else batches(data[0], data[1], batch_size), measure, more.values()
     )
@@ -190,11 +192,15 @@ def read(means: Means, metrics: Mapping[str, Metric]) -> Evaluation:
     return means.read()._replace(metrics={name: metric.result() for name, metric in metrics.items()})
 
 
-def named_metrics(wanted: Sequence[str | Metric]) -> dict[str, Metric]:
-    """Return metrics by name; ValueError for unknown names and for two of one name."""
+def named_metrics(wanted: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
+    """Return metrics by name; ValueError for unknown names and for two of one name.
+
+    Those given by name leave out the rows that the loss leaves out.
+    """
+    ignore_index = loss.ignore_index if isinstance(loss, SoftmaxCrossEntropy) else None
     found: dict[str, Metric] = {}
     for item in wanted:
-        metric = metrics.by_name(item)
+        metric = metrics.by_name(item, ignore_index)
         if metric.name in found:
             raise ValueError(f"metrics: {metric.name!r} is there twice; give one of them another name")
         found[metric.name] = metric

@@ -34,6 +34,22 @@ def _labels(t: Array) -> Array:
     return xp.astype(xp.argmax(t, axis=1) if len(t.shape) == 2 else t, xp.int64)
 
 
+def _kept(t: Array, ignore_index: int | None) -> Array | None:
+    """Return which labels count; None if all do, as one-hot rows always do."""
+    if ignore_index is None or len(t.shape) == 2:
+        return None
+    return _labels(t) != int(ignore_index)  # of int64, since -1 cannot be compared with unsigned labels
+
+
+def _tally(hits: Array, t: Array, ignore_index: int | None) -> tuple[Array, Any]:
+    """Return how many of the rows that count are hits, and how many count."""
+    xp = array_namespace(hits)
+    kept = _kept(t, ignore_index)
+    if kept is None:
+        return xp.sum(xp.astype(hits, xp.int64)), hits.shape[0]
+    return xp.sum(xp.astype(hits & kept, xp.int64)), xp.sum(xp.astype(kept, xp.int64))
+
+
 class Metric:
     """Base of the metrics: `reset`, then `update` for each batch, then `result`.
 
@@ -101,14 +117,8 @@ class Accuracy(Metric):
 
     def update(self, y: Array, t: Array) -> None:
         """Count a batch."""
-        self.correct = self.correct + count_correct(y, t)  # a row left out has a label that no row of y can have
-        if self.ignore_index is None or len(t.shape) == 2:
-            self.counted = self.counted + y.shape[0]
-        else:
-            xp = array_namespace(t)
-            ignored = t == self.ignore_index
-            self.correct = self.correct - xp.sum(xp.astype(ignored & (xp.argmax(y, axis=1) == _labels(t)), xp.int64))
-            self.counted = self.counted + xp.sum(xp.astype(~ignored, xp.int64))
+        hits = array_namespace(y, t).argmax(y, axis=1) == _labels(t)
+        self.add_counts(_tally(hits, t, self.ignore_index))
 
     def result(self) -> float:
         """Return the fraction; NaN if nothing was counted."""
@@ -127,11 +137,14 @@ class Accuracy(Metric):
 class TopK(Metric):
     """Fraction of the samples whose class is among the `k` highest scores.
 
-    A class counts as found if fewer than k scores are above its own, so ties are in its favour.
+    A class counts as found if fewer than k scores are above its own, so ties are in its favour. A label that is
+    the number of no class is never found.
 
     Parameters
     ----------
     k : int, default 5
+    ignore_index : int, optional
+        Label of rows that do not count.
 
     Raises
     ------
@@ -148,36 +161,39 @@ class TopK(Metric):
     0.5
     """
 
-    def __init__(self, k: int = 5) -> None:
+    def __init__(self, k: int = 5, ignore_index: int | None = None) -> None:
         if k < 1:
             raise ValueError(f"TopK: k must be at least 1, got {k!r}")
         self.k = k
+        self.ignore_index = ignore_index
         self.name = f"top{k}"
         self.reset()
 
     def reset(self) -> None:
         """Begin anew."""
         self.found: Any = 0
-        self.counted = 0
+        self.counted: Any = 0
 
     def update(self, y: Array, t: Array) -> None:
         """Count a batch."""
         xp = array_namespace(y, t)
-        own = xp.take_along_axis(y, xp.expand_dims(_labels(t), axis=1), axis=1)
+        labels = _labels(t)
+        known = (labels >= 0) & (labels < y.shape[1])  # -1 would be looked up as the last class, 255 not at all
+        own = xp.take_along_axis(y, xp.expand_dims(xp.where(known, labels, 0), axis=1), axis=1)
         above = xp.sum(xp.astype(y > own, xp.int64), axis=1)
-        self.found = self.found + xp.sum(xp.astype(above < self.k, xp.int64))
-        self.counted += y.shape[0]
+        self.add_counts(_tally(known & (above < self.k), t, self.ignore_index))
 
     def result(self) -> float:
         """Return the fraction; NaN if nothing was counted."""
-        return int(self.found) / self.counted if self.counted else float("nan")
+        counted = int(self.counted)
+        return int(self.found) / counted if counted else float("nan")
 
     def counts(self) -> tuple[int, int]:
         """Return how many were found and how many counted."""
-        return int(self.found), self.counted
+        return int(self.found), int(self.counted)
 
-    def add_counts(self, counts: tuple[int, int]) -> None:
-        """Add counts."""
+    def add_counts(self, counts: tuple[Any, Any]) -> None:
+        """Add counts, whole numbers or 0-d integer arrays."""
         self.found, self.counted = self.found + counts[0], self.counted + counts[1]
 
 
@@ -219,6 +235,11 @@ class ClassScores(NamedTuple):
 class ConfusionMatrix(Metric):
     """How often samples of each class (rows) were taken for each class (columns): an array (K, K) of int64.
 
+    Parameters
+    ----------
+    ignore_index : int, optional
+        Label of rows that do not count.
+
     Examples
     --------
     >>> import numpy as np
@@ -234,7 +255,8 @@ class ConfusionMatrix(Metric):
 
     name = "confusion_matrix"
 
-    def __init__(self) -> None:
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
         self.reset()
 
     def reset(self) -> None:
@@ -246,9 +268,11 @@ class ConfusionMatrix(Metric):
         xp = array_namespace(y, t)
         # counts as a product of one-hot rows: float32 is exact up to 2**24 samples in a batch
         classes = xp.arange(y.shape[1], device=device_of(y))
+        labels, kept = _labels(t), _kept(t, self.ignore_index)
+        labels = labels if kept is None else xp.where(kept, labels, -1)  # which is no class
         true, found = (
-            xp.astype(xp.expand_dims(xp.astype(labels, classes.dtype), axis=1) == classes, xp.float32)
-            for labels in (_labels(t), xp.argmax(y, axis=1))
+            xp.astype(xp.expand_dims(xp.astype(numbers, classes.dtype), axis=1) == classes, xp.float32)
+            for numbers in (labels, xp.argmax(y, axis=1))
         )
         counts = xp.astype(xp.permute_dims(true, (1, 0)) @ found, xp.int64)
         self._counts = counts if self._counts is None else self._counts + counts
@@ -284,8 +308,14 @@ class ConfusionMatrix(Metric):
             )
 
 
-def by_name(name: str | Metric) -> Metric:
+def by_name(name: str | Metric, ignore_index: int | None = None) -> Metric:
     """Return the metric of that name ("accuracy", "top5" or any "topK", "confusion_matrix"); a metric passes through.
+
+    Parameters
+    ----------
+    name : str or Metric
+    ignore_index : int, optional
+        Label of rows that do not count, for a metric given by name.
 
     Raises
     ------
@@ -301,8 +331,8 @@ def by_name(name: str | Metric) -> Metric:
     if isinstance(name, Metric):
         return name
     if name.startswith("top") and name[3:].isdecimal():
-        return TopK(int(name[3:]))
-    known = {"accuracy": Accuracy, "confusion_matrix": ConfusionMatrix}
+        return TopK(int(name[3:]), ignore_index)
+    known: dict[str, type[Accuracy | ConfusionMatrix]] = {"accuracy": Accuracy, "confusion_matrix": ConfusionMatrix}
     if name not in known:
         raise ValueError(f"metrics: no metric {name!r}; there are {', '.join(known)} and top1, top2, ...")
-    return known[name]()
+    return known[name](ignore_index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from xpnet import losses, optim
 from xpnet._interrupt import InterruptGuard
 from xpnet.backend import Array, dtype_name
 from xpnet.data import Loader
-from xpnet.errors import NonFiniteError
+from xpnet.errors import ArgumentError, NonFiniteError
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
@@ -64,7 +65,8 @@ class Trainer:
 
     metrics : sequence of str or Metric, optional
         What else to measure on the validation data, such as ``("top5", "confusion_matrix")``; the results stand
-        in the history under ``validation_metrics``, and ``history["top5"]`` has them too.
+        in the history under ``validation_metrics``, and ``history["top5"]`` has them too. Those given by name
+        leave out the rows that the loss leaves out.
     callbacks : sequence of Callback, optional
         Called in this order, `Checkpoint` last.
     communicator : Communicator, optional
@@ -86,8 +88,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If a name is unknown, micro_batch is below 1, or cuda_graph goes with another library than CuPy or with a
-        communicator.
+        If model is no layer, a name is unknown, micro_batch is no whole number from 1 on, or cuda_graph goes with
+        another library than CuPy or with a communicator.
 
     Examples
     --------
@@ -119,8 +121,10 @@ class Trainer:
         communicator: Communicator | None = None,
         cuda_graph: bool = False,
     ) -> None:
-        if micro_batch is not None and micro_batch < 1:
-            raise ValueError(f"Trainer: micro_batch must be at least 1, got {micro_batch!r}")
+        if not isinstance(model, Layer):
+            raise ArgumentError("Trainer", f"model must be a layer, such as a Sequential, got {model!r}")
+        if micro_batch is not None:
+            micro_batch = _at_least_1("Trainer", "micro_batch", micro_batch)
         if cuda_graph:
             require_cupy(model)
             if communicator is not None:
@@ -136,7 +140,7 @@ class Trainer:
         self._loss_scale = loss_scale if loss_scale == "auto" else as_loss_scale(loss_scale)
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
-        self.metrics = named_metrics(metrics)
+        self.metrics = named_metrics(metrics, self.loss)
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
         self.position = Position()
@@ -187,9 +191,13 @@ class Trainer:
         OperationError
             If data and model do not fit, or the loss is no longer finite.
         ValueError
-            If epochs or until is below 1, or both are given.
+            If epochs or until is no whole number from 1 on, or both are given; or if the data are no pair and no
+            Loader.
         """
         self._last = self._last_epoch(epochs, until)
+        _check_data("train", train)
+        if validation is not None:
+            _check_data("validation", validation)
         loader = train if isinstance(train, Loader) else self._loader(*train)
         held_out = _first(validation, validation_samples)
         if not self.model.built:
@@ -254,8 +262,7 @@ class Trainer:
         if epochs is not None and until is not None:
             raise ValueError(f"Trainer.fit: give epochs ({epochs}) or until ({until}), not both")
         name, value = ("until", until) if until is not None else ("epochs", 1 if epochs is None else epochs)
-        if value < 1:
-            raise ValueError(f"Trainer.fit: {name} must be at least 1, got {value!r}")
+        value = _at_least_1("Trainer.fit", name, value)
         return value if name == "until" else len(self.history) + value
 
     def _call(self, hook: str, *args: Any) -> None:
@@ -390,6 +397,29 @@ def _data_parallel(communicator: Communicator) -> Alone:
     from xpnet.distributed import DataParallel  # which itself needs this package
 
     return DataParallel(communicator)
+
+
+def _at_least_1(operation: str, name: str, value: Any) -> int:
+    """Refuse anything but a whole number from 1 on."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(operation, f"{name} must be a whole number, at least 1, got {value!r}") from None
+    if number < 1:
+        raise ArgumentError(operation, f"{name} must be at least 1, got {value!r}")
+    return number
+
+
+def _check_data(name: str, data: Any) -> None:
+    """Refuse data that are neither a Loader nor a pair, which an array of two rows is not."""
+    if isinstance(data, Loader) or (isinstance(data, (tuple, list)) and len(data) == 2):
+        return
+    found = type(data).__name__ + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
+    raise ArgumentError(
+        "Trainer.fit",
+        f"{name} must be a pair (x, t) of samples and labels or targets, a part of a Dataset such as dataset.train, "
+        f"or a Loader, got {found}",
+    )
 
 
 def _first(data: Any, samples: int | None) -> Any:
