@@ -171,3 +171,10 @@ def test_evaluate_says_when_no_sample_counts(rng) -> None:
     data = np.ones((4, 2), np.float32), np.full(4, -1)
     with pytest.raises(ValueError, match="evaluate: no sample counts"):
         evaluate(Dense(3), data, loss=SoftmaxCrossEntropy(ignore_index=-1))
+
+
+def test_scores_that_are_no_numbers_find_nothing(xp):
+    """A run that has diverged must not look perfect."""
+    metric = TopK(2)
+    metric.update(xp.asarray(np.array([[np.nan] * 3, [1.0, 2.0, 3.0]], np.float32)), xp.asarray([0, 2]))
+    assert metric.result() == 0.5

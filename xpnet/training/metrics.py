@@ -180,7 +180,7 @@ class TopK(Metric):
         labels = _labels(t)
         known = (labels >= 0) & (labels < y.shape[1])  # -1 would be looked up as the last class, 255 not at all
         own = xp.take_along_axis(y, xp.expand_dims(xp.where(known, labels, 0), axis=1), axis=1)
-        above = xp.sum(xp.astype(y > own, xp.int64), axis=1)
+        above = xp.sum(xp.astype(~(y <= own), xp.int64), axis=1)  # all, where the own score is NaN
         self.add_counts(_tally(known & (above < self.k), t, self.ignore_index))
 
     def result(self) -> float:
