@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace
+from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
@@ -161,7 +161,9 @@ def _accumulate(
         return value, y  # the shares of equal samples sum to 1
     for segment in model.store.segments:
         xp = array_namespace(segment.grad)
-        segment.grad[...] = segment.grad / xp.asarray(weight, dtype=segment.grad.dtype)
+        wide = wide_dtype(xp, segment.grad.dtype)  # the weight may be beyond float16
+        mean = xp.astype(segment.grad, wide, copy=False) / xp.asarray(weight, dtype=wide)
+        segment.grad[...] = xp.astype(mean, segment.grad.dtype, copy=False)
     return value / weight, y
 
 
