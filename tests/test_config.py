@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -117,3 +118,59 @@ def test_an_error_inside_using_restores():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert config.get("kernels") == "auto"
+
+
+@pytest.mark.parametrize(
+    "second", [{"kernels": "agnostic"}, {"nan_guard": True}, {"kernels": "auto", "nan_guard": True}]
+)
+def test_blocks_that_overlap_leave_nothing_on(second):
+    """As those of two threads do; the first to begin is the first to end."""
+    a, b = config.using(kernels="agnostic", conv_workspace=5), config.using(**second)
+    before = {name: config.get(name) for name in ("kernels", "nan_guard", "conv_workspace")}
+    a.__enter__()
+    b.__enter__()
+    a.__exit__(None, None, None)
+    assert config.get("conv_workspace") == before["conv_workspace"]
+    assert {name: config.get(name) for name in second} == second
+    b.__exit__(None, None, None)
+    assert {name: config.get(name) for name in before} == before
+
+
+def test_using_restores_nothing_else():
+    with config.using(kernels="agnostic"):
+        config.set(conv_workspace=5, kernels="auto")
+    assert (config.get("conv_workspace"), config.get("kernels")) == (5, "auto")
+    config.set(kernels="agnostic")
+    with config.using(kernels="auto"):
+        pass
+    assert config.get("kernels") == "agnostic"
+
+
+def test_what_is_set_while_a_default_is_being_read_stays(monkeypatch):
+    def parse(text):
+        if text == "4MB":  # the default: now another thread comes in between
+            config.set(conv_workspace=77)
+        return config.parse_bytes(text)
+
+    monkeypatch.setitem(config._SETTINGS, "conv_workspace", ("4MB", parse))
+    assert config.get("conv_workspace") == 77
+    assert config.get("conv_workspace") == 77
+
+
+def test_settings_stay_while_others_are_changed():
+    """Looked at between any two lines, where another thread may look."""
+    config.set(conv_workspace=77)
+    seen, before = set(), sys.gettrace()
+
+    def look(frame, event, arg):
+        seen.add(config.get("conv_workspace"))
+        return look
+
+    sys.settrace(look)
+    try:
+        with config.using(kernels="agnostic"):
+            pass
+    finally:
+        sys.settrace(before)
+    assert seen == {77}
+    assert config.get("conv_workspace") == 77

@@ -1,6 +1,7 @@
 """Initial values: distributions by their statistics, fans by definition, the same numbers on every backend."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -113,6 +114,23 @@ def test_names():
         assert np.array_equal(by_name, getattr(init, name)()(generator(1), (5, 6), FANS)), name
     mine = init.constant(3.0)
     assert init.by_name(mine) is mine
+
+
+@pytest.mark.parametrize("name", sorted(init._NAMES))
+def test_initialisers_can_be_pickled(name):
+    """For models that are given to other processes: their layers keep the initialisers."""
+    initializer = init.by_name(name)
+    again = pickle.loads(pickle.dumps(initializer))
+    assert np.array_equal(again(generator(1), (5, 6), FANS), initializer(generator(1), (5, 6), FANS))
+
+
+def test_a_built_model_can_be_pickled(rng):
+    model = _model().build((2, 8, 8), rng=3)
+    again = pickle.loads(pickle.dumps(model))
+    x = rng.standard_normal((2, 2, 8, 8)).astype(np.float32)
+    assert np.array_equal(again.predict(x), model.predict(x))
+    again["5"].W.data[...] = 0.0  # they share nothing
+    assert not np.array_equal(again.predict(x), model.predict(x))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from xpnet import backend, losses
 from xpnet import functional as F
-from xpnet import losses
 from xpnet.errors import ArgumentError, DTypeError, StateError
 from xpnet.testing import assert_close
+
+HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16"), ("cupy", "bfloat16")]
 
 
 def _softmax(z):
@@ -134,6 +136,49 @@ def test_targets_left_out(xp, name):
     y = xp.asarray(np.zeros((2, 3)))
     with pytest.raises(DTypeError, match=f"^{name}: t: expected an array, got NoneType"):
         losses.by_name(name)(y, None)
+
+
+@pytest.mark.parametrize(
+    "settings, t, dtype, expected",
+    [
+        ({"class_weights": [1.0, 2.0, 0.5]}, [[0, 1, 0], [0, 0, 1]], "int64", 2.5),
+        ({"class_weights": [1.0, 2.0, 0.5]}, [[0, 1, 0], [0.5, 0, 0.5]], "float32", 2.75),
+        ({"ignore_index": -1}, [0, 2], "uint8", 2.0),
+        ({"ignore_index": 2, "class_weights": [1.0, 2.0, 0.5]}, [0, 1, 2], "uint8", 3.0),
+        ({"ignore_index": -1, "class_weights": [1.0, 2.0, 0.5]}, [0, -1, 2], "int32", 1.5),
+    ],
+)
+def test_weight_takes_what_forward_takes(xp, settings, t, dtype, expected):
+    loss, y, t = (
+        losses.SoftmaxCrossEntropy(**settings),
+        xp.asarray(np.zeros((len(t), 3), np.float32)),
+        xp.asarray(t, dtype),
+    )
+    assert float(loss.weight(y, t)) == expected
+    loss.forward(y, t)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5]])
+def test_labels_that_are_no_class_weigh_something(xp, weights):
+    """A batch that weighs nothing is skipped: it must not hide them from forward."""
+    loss = losses.SoftmaxCrossEntropy(class_weights=weights, ignore_index=-1)
+    for label in (-2, 3):
+        assert float(loss.weight(xp.asarray(np.zeros((1, 3), np.float32)), xp.asarray([label]))) > 0.0
+
+
+@pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
+def test_half_types_round_neither_weights_nor_losses(needs_backend, library, dtype):
+    needs_backend(library)
+    with backend.using(library, dtype=dtype):
+        y, t = backend.asarray(np.zeros((3000, 2)), dtype=dtype), backend.asarray(np.arange(3000) % 2)
+        like = losses.SoftmaxCrossEntropy(class_weights=[1.001, 1e5])
+        for loss, expected in ((like, 1500 * (1.001 + 1e5)), (losses.SoftmaxCrossEntropy(ignore_index=-1), 3000)):
+            assert float(loss.weight(y, t)) == pytest.approx(expected, rel=1e-6)
+            assert float(loss.forward(y, t)) == pytest.approx(np.log(2), rel=1e-6)
+            assert loss.backward().dtype == y.dtype
+        loss, yes = losses.BinaryCrossEntropy(positive_weight=[1.001, 1e5]), backend.asarray(np.ones((3000, 2), int))
+        assert float(loss.forward(y, yes)) == pytest.approx((1.001 + 1e5) / 2 * np.log(2), rel=1e-6)
+        assert loss.backward().dtype == y.dtype
 
 
 def test_by_name():

@@ -32,6 +32,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,8 +101,11 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
 }
-_values: dict[str, Any] = {}
+_UNSET: Any = object()
+_values: dict[str, Any] = {}  # exchanged as a whole by writers, so that a reader without the lock misses nothing
+_blocks: list[dict[str, Any]] = []  # what each `using` that has not ended will restore, in the order of their beginning
 _listeners: dict[str, list[Callable[[Any], None]]] = {}
+_lock = threading.RLock()  # of writers; a listener may write, too
 
 
 def get(name: str) -> Any:
@@ -113,17 +117,24 @@ def get(name: str) -> Any:
     >>> config.get("kernels")
     'auto'
     """
-    if name in _values:
+    try:
         return _values[name]
+    except KeyError:
+        return _initial(name)
+
+
+def _initial(name: str) -> Any:
+    """Keep the value that a setting has from its environment variable, or by default, unless it has been set since."""
     if name not in _SETTINGS:
         raise ValueError(f"config.get: no setting {name!r}; there are {', '.join(_SETTINGS)}")
     default, parse = _SETTINGS[name]
     variable = f"XPNET_{name.upper()}"
     try:
-        _values[name] = parse(os.environ.get(variable) or default)
+        value = parse(os.environ.get(variable) or default)
     except ValueError as error:
         raise ValueError(f"{variable}: {error}") from None
-    return _values[name]
+    with _lock:
+        return _values.setdefault(name, value)
 
 
 def set(**settings: Any) -> None:
@@ -148,27 +159,31 @@ def set(**settings: Any) -> None:
             parsed[name] = _SETTINGS[name][1](value)
         except ValueError as error:
             raise ValueError(f"config.set: {name}: {error}") from None
-    _change(_values | parsed)
+    _change(parsed)
 
 
 def listen(name: str, listener: Callable[[Any], None]) -> None:
     """Call `listener` with the new value whenever the setting `name` is changed by `set` or `using`."""
-    _listeners.setdefault(name, []).append(listener)
+    with _lock:
+        _listeners.setdefault(name, []).append(listener)
 
 
-def _change(values: dict[str, Any]) -> None:
-    before = {name: get(name) for name in _listeners}
-    _values.clear()
-    _values.update(values)
-    for name, listeners in _listeners.items():
-        if get(name) != before[name]:
-            for listener in listeners:
-                listener(get(name))
+def _change(changes: dict[str, Any]) -> None:
+    global _values
+    with _lock:
+        before = {name: get(name) for name in _listeners}
+        _values = {name: value for name, value in (_values | changes).items() if value is not _UNSET}
+        for name, listeners in _listeners.items():
+            if get(name) != before[name]:
+                for listener in listeners:
+                    listener(get(name))
 
 
 @contextlib.contextmanager
 def using(**settings: Any) -> Iterator[None]:
     """Change settings for the length of a ``with`` block (in the whole process).
+
+    Of blocks that overlap, as in several threads, the one begun last holds, and after the last to end all is as before.
 
     Examples
     --------
@@ -177,9 +192,24 @@ def using(**settings: Any) -> Iterator[None]:
     ...     config.get("conv_workspace")
     1048576
     """
-    before = dict(_values)
-    set(**settings)
+    with _lock:
+        before = {name: _values.get(name, _UNSET) for name in settings}
+        set(**settings)
+        _blocks.append(before)
     try:
         yield
     finally:
-        _change(before)
+        with _lock:
+            _change(_end(before))
+
+
+def _end(block: dict[str, Any]) -> dict[str, Any]:
+    """End a block; return what is to be restored now, and leave to later blocks what they changed again."""
+    at = next(i for i, other in enumerate(_blocks) if other is block)
+    later = _blocks[at + 1 :]
+    del _blocks[at]
+    now: dict[str, Any] = {}
+    for name, value in block.items():
+        again = next((other for other in later if name in other), now)
+        again[name] = value
+    return now

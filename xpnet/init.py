@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +64,7 @@ def draw(init: Initializer, rng: np.random.Generator, shape: Shape, fans: Fans, 
 
 def constant(value: float) -> Initializer:
     """Every element is `value`."""
-    return lambda rng, shape, fans: np.full(shape, float(value))
+    return partial(_constant, value)
 
 
 def zeros() -> Initializer:
@@ -97,7 +98,7 @@ def normal(std: float = 0.01, mean: float = 0.0) -> Initializer:
     (2, 3)
     """
     _check_not_negative("normal", "std", std)
-    return lambda rng, shape, fans: mean + std * rng.standard_normal(shape)
+    return partial(_normal, std, mean)
 
 
 def truncated_normal(std: float = 0.01, mean: float = 0.0, bound: float = 2.0) -> Initializer:
@@ -115,13 +116,7 @@ def truncated_normal(std: float = 0.01, mean: float = 0.0, bound: float = 2.0) -
     if not bound >= 0.5:
         raise ValueError(f"init.truncated_normal: bound must be at least 0.5 standard deviations, got {bound!r}")
 
-    def draw(rng: np.random.Generator, shape: Shape, fans: Fans) -> np.ndarray:
-        z = rng.standard_normal(shape)
-        while (outside := np.abs(z) > bound).any():
-            z[outside] = rng.standard_normal(int(outside.sum()))
-        return mean + std * z
-
-    return draw
+    return partial(_truncated_normal, std, mean, bound)
 
 
 def uniform(low: float = -0.05, high: float = 0.05) -> Initializer:
@@ -134,37 +129,37 @@ def uniform(low: float = -0.05, high: float = 0.05) -> Initializer:
     """
     if not low <= high:
         raise ValueError(f"init.uniform: low must not be above high, got {low!r} and {high!r}")
-    return lambda rng, shape, fans: rng.uniform(low, high, shape)
+    return partial(_uniform, low, high)
 
 
 def he_normal() -> Initializer:
     """Normal with std = sqrt(2 / fan_in): keeps the variance through relu (He et al., arXiv:1502.01852)."""
-    return lambda rng, shape, fans: math.sqrt(2.0 / fans.fan_in) * rng.standard_normal(shape)
+    return partial(_scaled_normal, 2.0, _inputs)
 
 
 def he_uniform() -> Initializer:
     """Uniform on +-sqrt(6 / fan_in), of the same variance as `he_normal`."""
-    return lambda rng, shape, fans: math.sqrt(6.0 / fans.fan_in) * rng.uniform(-1.0, 1.0, shape)
+    return partial(_scaled_uniform, 6.0, _inputs)
 
 
 def glorot_normal() -> Initializer:
     """Normal with std = sqrt(2 / (fan_in + fan_out)): for sigmoid and tanh (Glorot and Bengio, 2010)."""
-    return lambda rng, shape, fans: math.sqrt(2.0 / sum(fans)) * rng.standard_normal(shape)
+    return partial(_scaled_normal, 2.0, sum)
 
 
 def glorot_uniform() -> Initializer:
     """Uniform on +-sqrt(6 / (fan_in + fan_out)), of the same variance as `glorot_normal`."""
-    return lambda rng, shape, fans: math.sqrt(6.0 / sum(fans)) * rng.uniform(-1.0, 1.0, shape)
+    return partial(_scaled_uniform, 6.0, sum)
 
 
 def lecun_normal() -> Initializer:
     """Normal with std = sqrt(1 / fan_in): for selu and linear units (LeCun et al., 1998; arXiv:1706.02515)."""
-    return lambda rng, shape, fans: math.sqrt(1.0 / fans.fan_in) * rng.standard_normal(shape)
+    return partial(_scaled_normal, 1.0, _inputs)
 
 
 def lecun_uniform() -> Initializer:
     """Uniform on +-sqrt(3 / fan_in), of the same variance as `lecun_normal`."""
-    return lambda rng, shape, fans: math.sqrt(3.0 / fans.fan_in) * rng.uniform(-1.0, 1.0, shape)
+    return partial(_scaled_uniform, 3.0, _inputs)
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
@@ -197,15 +192,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     """
     _check_not_negative("orthogonal", "gain", gain)
 
-    def draw(rng: np.random.Generator, shape: Shape, fans: Fans) -> np.ndarray:
-        if len(shape) < 2:
-            raise ValueError(f"init.orthogonal: weights of at least 2 axes needed, got shape {shape}")
-        rows, columns = shape[0], math.prod(shape[1:])
-        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-        q *= np.where(np.diagonal(r) < 0.0, -1.0, 1.0)
-        return gain * (q if rows >= columns else q.T).reshape(shape)
-
-    return draw
+    return partial(_orthogonal, gain)
 
 
 xavier_normal = glorot_normal
@@ -247,3 +234,49 @@ def by_name(name: str | Initializer) -> Initializer:
 def _check_not_negative(function: str, argument: str, value: float) -> None:
     if not value >= 0.0:
         raise ValueError(f"init.{function}: {argument} must not be negative, got {value!r}")
+
+
+# What the initialisers do. They are functions of the module, completed by `partial`: a model that keeps a function made
+# inside of another could not be pickled, and so not be given to another process.
+
+_Generator = np.random.Generator
+
+
+def _constant(value: float, rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    return np.full(shape, float(value))
+
+
+def _normal(std: float, mean: float, rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    return mean + std * rng.standard_normal(shape)
+
+
+def _truncated_normal(std: float, mean: float, bound: float, rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    z = rng.standard_normal(shape)
+    while (outside := np.abs(z) > bound).any():
+        z[outside] = rng.standard_normal(int(outside.sum()))
+    return mean + std * z
+
+
+def _uniform(low: float, high: float, rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    return rng.uniform(low, high, shape)
+
+
+def _inputs(fans: Fans) -> int:
+    return fans.fan_in
+
+
+def _scaled_normal(gain: float, seen: Callable[[Fans], int], rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    return math.sqrt(gain / seen(fans)) * rng.standard_normal(shape)
+
+
+def _scaled_uniform(gain: float, seen: Callable[[Fans], int], rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    return math.sqrt(gain / seen(fans)) * rng.uniform(-1.0, 1.0, shape)
+
+
+def _orthogonal(gain: float, rng: _Generator, shape: Shape, fans: Fans) -> np.ndarray:
+    if len(shape) < 2:
+        raise ValueError(f"init.orthogonal: weights of at least 2 axes needed, got shape {shape}")
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diagonal(r) < 0.0, -1.0, 1.0)
+    return gain * (q if rows >= columns else q.T).reshape(shape)

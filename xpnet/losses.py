@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace, asarray_like, device_of, to_numpy
+from xpnet.backend import Array, array_namespace, device_of, to_numpy, wide_dtype
 from xpnet.errors import ArgumentError, StateError
 from xpnet.functional import (
     binary_cross_entropy_backward,
@@ -100,7 +100,7 @@ class Loss:
 
         Returns
         -------
-        float or 0-d array
+        float or 0-d array in at least float32
         """
         return float(y.shape[0])
 
@@ -116,20 +116,21 @@ class _Weights:
         self._operation = operation
         self.values: Any = None
         if values is not None:
-            host = np.asarray(values if isinstance(values, Sequence) else to_numpy(values), np.float64)
+            host = np.array(values if isinstance(values, Sequence) else to_numpy(values), np.float64)
             if host.ndim != 1 or not np.isfinite(host).all() or (host < 0.0).any():
                 raise ArgumentError(operation, f"{name} must be one number a class, finite and at least 0, got {host}")
             self.values = host
         self._array: Any = None
 
     def beside(self, y: Array) -> Array | None:
-        """Return the weights in the library, device and type of `y`."""
+        """Return the weights in the library and device of `y`, in its type or, for a half type, in float32."""
         if self.values is None:
             return None
+        xp = check_arrays(self._operation, y=y)
+        wide = wide_dtype(xp, y.dtype)
         a = self._array
-        if a is None or type(a) is not type(y) or a.dtype != y.dtype or device_of(a) != device_of(y):
-            check_arrays(self._operation, y=y)
-            self._array = asarray_like(self.values, y)
+        if a is None or type(a) is not type(y) or a.dtype != wide or device_of(a) != device_of(y):
+            self._array = xp.asarray(self.values, dtype=wide, device=device_of(y))
         return self._array
 
 
@@ -194,14 +195,18 @@ class SoftmaxCrossEntropy(Loss):
         if self.class_weights.values is None and self.ignore_index is None:
             return float(y.shape[0])
         xp = array_namespace(y)
+        wide = wide_dtype(xp, y.dtype)  # bfloat16 counts no further than 256
         weights = self.class_weights.beside(y)
         if len(t.shape) == 2:
-            return xp.sum(t * weights)
-        kept = t >= 0 if self.ignore_index is None else t != self.ignore_index
+            rows = xp.astype(t, wide, copy=False)
+            return xp.sum(rows if weights is None else rows * weights)
+        t = xp.astype(t, xp.int64, copy=False)  # uint8 has no -1 to be compared with
+        kept = None if self.ignore_index is None else xp.astype(t != int(self.ignore_index), wide)
         if weights is None:
-            return xp.sum(xp.astype(kept, y.dtype))
-        labels = xp.where(kept, xp.astype(t, xp.int64), 0)
-        return xp.sum(xp.where(kept, xp.take(weights, labels), 0.0))
+            return xp.sum(kept)
+        # labels that are no class are for forward to refuse: here they weigh as much as the class next to them
+        each = xp.take(weights, xp.minimum(xp.maximum(t, 0), weights.shape[0] - 1))
+        return xp.sum(each if kept is None else each * kept)
 
 
 class BinaryCrossEntropy(Loss):

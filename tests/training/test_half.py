@@ -8,10 +8,12 @@ import pytest
 from xpnet import backend, data
 from xpnet.data import Loader
 from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, SimpleConvNet, TinyConvNet
 from xpnet.optim import Adam, DynamicLossScale, LossScale
-from xpnet.training import Callback, Trainer, load_checkpoint, save_checkpoint
+from xpnet.training import Callback, Trainer, evaluate, load_checkpoint, save_checkpoint
 from xpnet.training.progress import epoch_line, skipped
+from xpnet.training.step import forward_backward
 
 HALVES = [("numpy", "float16"), ("torch", "float16"), ("torch", "bfloat16"), ("cupy", "float16"), ("cupy", "bfloat16")]
 
@@ -83,6 +85,30 @@ def test_skipped_steps_are_counted_and_shown(digits):
     assert trainer.loss_scale.value == 2.0 ** (26 - first - second)
     assert epoch_line(trainer.history.epochs[0], 2, None).endswith(skipped(first))
     assert skipped(1) == "1 step skipped"
+
+
+@pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
+@pytest.mark.parametrize(
+    "loss, micro_batch",
+    [(SoftmaxCrossEntropy(ignore_index=-1), 1), (SoftmaxCrossEntropy(class_weights=[1e5, 1e5, 1e5]), 256)],
+    ids=["ignoring", "weighted"],
+)
+def test_many_weights_add_up(rng, needs_backend, library, dtype, loss, micro_batch):
+    """Of a thousand samples: a sum of ones in bfloat16 ends at 256, and one of weights may be beyond float16."""
+    needs_backend(library)
+    with backend.using(library, dtype=dtype):
+        x = backend.asarray(rng.standard_normal((1100, 4)), dtype=dtype)
+        t = backend.asarray(rng.integers(0, 3, 1100))
+        whole, pieces = (Dense(3).build((4,), rng=5) for _ in range(2))
+        expected, _ = forward_backward(whole, loss, x, t)
+        value, _ = forward_backward(pieces, loss, x, t, micro_batch=micro_batch)
+        assert float(value) == pytest.approx(float(expected), rel=1e-5)
+        assert pieces.W.grad.dtype == whole.W.grad.dtype
+        mine, other = (backend.to_numpy(model.W.grad).astype(np.float64) for model in (pieces, whole))
+        np.testing.assert_allclose(mine, other, atol=0.1 * abs(other).max())  # gradients do add up in bfloat16
+        for batch_size in (1, 300):
+            measured = evaluate(whole, (x, t), loss=loss, batch_size=batch_size)
+            assert measured.loss == pytest.approx(float(expected), rel=2e-3)
 
 
 class SaveAt(Callback):

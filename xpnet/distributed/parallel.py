@@ -21,7 +21,7 @@ from xpnet.layers.state import moving
 from xpnet.training.alone import Alone
 from xpnet.training.checkpoint import capture, restore
 from xpnet.training.evaluation import Evaluation, Means, batches, count, named_metrics, read
-from xpnet.training.step import is_nothing, is_plain
+from xpnet.training.step import divide_gradients, is_nothing, is_plain
 
 if TYPE_CHECKING:
     from xpnet.training.position import Position
@@ -118,10 +118,7 @@ class DataParallel(Alone):
         if not is_plain(trainer.loss.weight(x[:1, ...], t[:1, ...])):  # else the shares sum to 1
             if is_nothing(weight):
                 trainer.loss.forward(model.predict(x), t)  # it says that there is nothing to learn from
-            for segment in model.store.segments:
-                segment.grad[...] = segment.grad / backend.array_namespace(weight).astype(
-                    weight / N, segment.grad.dtype
-                )
+            divide_gradients(model, weight / N)
 
     def _gradients(self, trainer: Trainer, x: Array, t: Array, sizes: list[int], N: int, means: Means) -> None:
         """Add up the gradients of this rank's pieces, each times its weight over N."""

@@ -7,8 +7,14 @@ from typing import NamedTuple
 
 from xpnet.backend import Array, array_namespace, is_on_host, wide_dtype
 from xpnet.errors import ArgumentError, ShapeError
-from xpnet.functional.checks import check_arrays
-from xpnet.functional.loss_checks import check_finite, check_range, check_scale, check_targets, scale_like
+from xpnet.functional.loss_checks import (
+    check_finite,
+    check_range,
+    check_scale,
+    check_targets,
+    check_weights,
+    scale_like,
+)
 from xpnet.kernels.agnostic.activation import logistic
 
 __all__ = [
@@ -22,7 +28,7 @@ __all__ = [
 
 
 class BinaryCrossEntropyCtx(NamedTuple):
-    """Kept for backward: logits, targets and weights themselves (integer targets as a float copy)."""
+    """Kept for backward: logits, targets and weights themselves (integer targets and half weights as a float copy)."""
 
     logits: Array
     t: Array
@@ -43,7 +49,7 @@ def binary_cross_entropy_forward(
         Scores z; no sigmoid before.
     t : array, shape of `logits`, of its type or integer, 0 <= t <= 1
         1 is yes, 0 is no; anything between is a probability.
-    positive_weight : array (K,), the type of `logits`, optional
+    positive_weight : array (K,), the type of `logits` or, for a half type, also float32, optional
         Weight w of the positive answers, for each of the K on the last axis: above 1 for what is rare.
         The mean is still over all elements, with no regard to the weights.
 
@@ -74,20 +80,22 @@ def binary_cross_entropy_forward(
     op = "binary_cross_entropy"
     given = t
     t = check_targets(op, "logits", logits, t)
-    xp = check_arrays(op, logits=logits, t=t, positive_weight=positive_weight)
-    if positive_weight is not None and tuple(positive_weight.shape) != (logits.shape[-1],):
-        raise ShapeError(
-            op,
-            f"positive_weight must have shape (K,) = ({logits.shape[-1]},) like the last axis of the logits, "
-            f"got {tuple(positive_weight.shape)}",
-        )
+    xp = array_namespace(logits)
+    if positive_weight is not None:
+        positive_weight = check_weights(op, logits, "positive_weight", positive_weight)
+        if tuple(positive_weight.shape) != (logits.shape[-1],):
+            raise ShapeError(
+                op,
+                f"positive_weight must have shape (K,) = ({logits.shape[-1]},) like the last axis of the logits, "
+                f"got {tuple(positive_weight.shape)}",
+            )
     t = check_range(op, t, 0.0, 1.0, "they are 1 for yes and 0 for no, or probabilities")
     wide = wide_dtype(xp, logits.dtype)
     z, target = xp.astype(logits, wide, copy=False), xp.astype(t, wide, copy=False)
     rest = xp.log1p(xp.exp(-xp.abs(z)))  # -log(sigmoid(z)) is this and max(-z, 0): nothing cancels
     yes = target * (rest + xp.maximum(-z, 0.0))
     if positive_weight is not None:
-        yes *= xp.astype(positive_weight, wide, copy=False)
+        yes *= positive_weight
     loss = xp.mean(yes + (1.0 - target) * (rest + xp.maximum(z, 0.0)))
     check_finite(op, loss, logits=logits, t=given, positive_weight=positive_weight)
     return loss, BinaryCrossEntropyCtx(logits, t, positive_weight)
@@ -127,8 +135,7 @@ def binary_cross_entropy_backward(dy: Array | float, ctx: BinaryCrossEntropyCtx)
     if ctx.positive_weight is None:
         dlogits = s - target
     else:
-        weight = xp.astype(ctx.positive_weight, wide, copy=False)
-        dlogits = (1.0 - target) * s - target * weight * (1.0 - s)
+        dlogits = (1.0 - target) * s - target * ctx.positive_weight * (1.0 - s)
     dlogits *= scale_like(xp, dy, dlogits) * (1.0 / math.prod(ctx.logits.shape))
     return xp.astype(dlogits, ctx.logits.dtype, copy=False)
 

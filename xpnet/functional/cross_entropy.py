@@ -14,6 +14,7 @@ from xpnet.functional.loss_checks import (
     check_range,
     check_same_shape,
     check_scale,
+    check_weights,
     scale_like,
 )
 from xpnet.kernels import find
@@ -55,7 +56,7 @@ def softmax_cross_entropy_forward(
     logits : array (N, K), float
         Unnormalised scores z; no softmax before.
     t : array (N,), integer labels 0 <= t < K, or (N, K), the type of `logits`, one-hot or probabilities
-    class_weights : array (K,), the type of `logits`, optional
+    class_weights : array (K,), the type of `logits` or, for a half type, also float32, optional
         Weight w of each class: the loss is the weighted mean. For labels it is that of torch, smoothed or
         not; for targets (N, K) torch divides by N, which would make one-hot rows differ from labels.
     label_smoothing : float, 0 <= label_smoothing < 1, default 0
@@ -158,14 +159,14 @@ def _class_weights(op: str, logits: Array, class_weights: Array | None) -> Array
     """Return the class weights in at least float32."""
     if class_weights is None:
         return None
-    xp = check_arrays(op, logits=logits, class_weights=class_weights)
+    weights = check_weights(op, logits, "class_weights", class_weights)
     if tuple(class_weights.shape) != (logits.shape[1],):
         raise ShapeError(
             op,
             f"class_weights must have shape (K,) = ({logits.shape[1]},) to go with the logits, "
             f"got {tuple(class_weights.shape)}",
         )
-    return xp.astype(class_weights, wide_dtype(xp, logits.dtype), copy=False)
+    return weights
 
 
 def _targets(op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None) -> tuple[Array, Array | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, device_of, is_on_host
+from xpnet.backend import Array, array_namespace, device_of, is_on_host, wide_dtype
 from xpnet.errors import ArgumentError, ArrayMismatchError, NonFiniteError, OperationError, ShapeError
 from xpnet.functional.checks import check_arrays, describe_non_finite, is_integer
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_same_shape",
     "check_scale",
     "check_targets",
+    "check_weights",
     "scale_like",
 ]
 
@@ -69,6 +70,15 @@ def check_targets(op: str, name: str, y: Array, t: Array) -> Array:
     check_arrays(op, **{name: y, "t": t})
     check_same_shape(op, name, y, t)
     return t
+
+
+def check_weights(op: str, logits: Array, name: str, weights: Array) -> Array:
+    """Return weights, of the place and type of `logits` or in float32 beside a half type, in at least float32."""
+    wide = wide_dtype(check_place(op, "logits", logits, name, weights), logits.dtype)
+    if weights.dtype == wide:  # what a half type would round, or could not hold
+        return weights
+    xp = check_arrays(op, **{"logits": logits, name: weights})
+    return xp.astype(weights, wide)
 
 
 def check_range(op: str, t: Array, low: float, high: float, remedy: str) -> Array:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace
+from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.layers.base import Layer
 from xpnet.layers.state import moving
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.training.shortage import advised
 
-__all__ = ["forward_backward", "is_nothing", "is_plain", "train_step"]
+__all__ = ["divide_gradients", "forward_backward", "is_nothing", "is_plain", "train_step"]
 
 
 def train_step(
@@ -162,10 +162,17 @@ def _accumulate(
         return loss.forward(y, t), y  # it says that there is nothing to learn from
     if is_plain(weight):
         return value, y  # the shares of equal samples sum to 1
+    divide_gradients(model, weight)
+    return value / weight, y
+
+
+def divide_gradients(model: Layer, weight: Array | float) -> None:
+    """Divide all gradients by a weight, which may be beyond their type, float16."""
     for segment in model.store.segments:
         xp = array_namespace(segment.grad)
-        segment.grad[...] = segment.grad / xp.asarray(weight, dtype=segment.grad.dtype)
-    return value / weight, y
+        wide = wide_dtype(xp, segment.grad.dtype)
+        mean = xp.astype(segment.grad, wide, copy=False) / xp.asarray(weight, dtype=wide)
+        segment.grad[...] = xp.astype(mean, segment.grad.dtype, copy=False)
 
 
 def is_nothing(weight: Array | float) -> bool:
