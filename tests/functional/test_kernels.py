@@ -263,6 +263,36 @@ def test_depthwise_kernels_give_what_the_general_ones_give(xp, stride, padding, 
         assert_close(got, xp.to_numpy(expected), terms=84)
 
 
+@pytest.mark.parametrize("dtype, rtol", [("float16", 6e-4), ("bfloat16", 5e-3)])
+@pytest.mark.parametrize("stride, workspace", [(1, "4MB"), (2, "4MB"), (1, 3000)])
+@pytest.mark.parametrize("library", ["agnostic", "numpy"])
+def test_depthwise_kernels_add_up_half_floats_in_float32(library, dtype, rtol, stride, workspace, rng):
+    """25 taps to a pixel, with little more than one rounding."""
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), dtype) if dtype == "bfloat16" else dtype)
+    window = make_window("test", (9, 8), 5, stride, 2)
+    shapes = (3, 4, 9, 8), (8, 1, 5, 5), (3, 8, *window.output)
+    x, W, dy = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    results = []
+    for prefix, given in (("depthwise_", (x, W, dy)), ("", (a.astype("float64") for a in (x, W, dy)))):
+        own = library if prefix else "agnostic"
+        forward, backward = (
+            table._TABLE.get((own, name), table._TABLE["agnostic", name])
+            for name in (f"{prefix}conv2d_forward", f"{prefix}conv2d_backward")
+        )
+        a, b, c = given
+        with config.using(conv_workspace=workspace, kernels="auto" if own == "numpy" else "agnostic"):
+            results.append([forward(a, b, None, window, 4), *backward(c, a, b, window, 4, True, False)[:2]])
+    for got, expected in zip(*results, strict=True):
+        assert got.dtype == dtype
+        assert_close(got.astype("float64"), expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("library", ["agnostic", "numpy"])
+def test_products_of_half_floats_do_not_overflow(library):
+    large = np.full((2, 5), 300, np.float16)
+    assert table._TABLE[library, "row_dots"](large, large).tolist() == [450000, 450000]
+
+
 def test_weights_choose_the_depthwise_kernels():
     """One channel to a group, and no more than two filters for it: beyond that a matrix product is faster."""
     from xpnet.functional.conv import kernel_name

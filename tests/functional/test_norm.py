@@ -141,6 +141,18 @@ def test_large_mean_and_small_spread(xp, dtype, rng):
     assert abs(xp.to_numpy(dx).sum(axis=(0, 2, 3))).max() < 1024 * 2 * unit
 
 
+@pytest.mark.parametrize("mean, spread", [(1e4, 0.1), (-3e3, 0.02)])
+def test_rounding_of_the_mean_is_corrected(xp, mean, spread, rng):
+    """A unit in the last place of a float32 mean is 1e-3, a hundredth of the spread: y must not be off by that."""
+    x = (rng.standard_normal((16, 3, 8, 8)) * spread + mean).astype("float32")
+    given = [x, None, None, np.zeros(3), np.ones(3)]
+    y, _, got, var = batch_norm_forward(*on(xp, given, "float32"), train=True, momentum=1.0, eps=1e-9)
+    expected, batch_mean, biased = naive_batch_norm(x.astype("float64"), None, None, 1e-9)
+    assert_close(y, expected, rtol=1e-5)
+    np.testing.assert_allclose(xp.to_numpy(got), batch_mean, rtol=1.2e-7)
+    np.testing.assert_allclose(xp.to_numpy(var), biased * 1024 / 1023, rtol=1e-5)
+
+
 def test_constant_channel(xp):
     """Variance zero: y is beta, and nothing is divided by zero."""
     x, gamma, beta = np.full((4, 2), 3.0), np.ones(2), np.array([0.5, -1.0])

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from tests.reference import DIFFERENCE_RTOL, naive_pool2d, numerical_gradient, output_pixels, torch_gradients
 from xpnet.errors import ArgumentError, DTypeError, ShapeError
 from xpnet.functional import pool2d_backward, pool2d_forward
+from xpnet.kernels import table
+from xpnet.kernels.compiled import loader
+from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
 
 
@@ -156,6 +159,33 @@ def test_first_of_equal_maxima_gets_the_gradient(xp):
     _, ctx = pool2d_forward(x, 2)
     dx = pool2d_backward(xp.asarray([[[[2.0, 7.0]]]]), ctx)
     assert xp.to_numpy(dx).tolist() == [[[[2, 0, 0, 7], [0, 0, 0, 0]]]]
+
+
+@pytest.mark.parametrize("library", ["numpy", "compiled", "agnostic"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_where_something_is_not_finite(library, dtype, rng, monkeypatch):
+    """No pixel of a window with a NaN gets its gradient; an infinite one reaches its pixel and is NaN beside it."""
+    if library == "compiled":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(loader, "SMALL", 0)
+    table.load(library)
+    forward, backward = (table._TABLE[library, f"pool2d_{way}"] for way in ("forward", "backward"))
+    for size, kernel in (((4, 6), (2, 2)), ((7, 5), (2, 2)), ((6, 7), (3, 2))):
+        window = make_window("test", size, kernel, kernel)
+        x = rng.integers(0, 3, (5, 3, *size)).astype(dtype)
+        x[rng.random(x.shape) < 0.1], x[rng.random(x.shape) < 0.1] = np.nan, -np.inf
+        dy = rng.standard_normal((5, 3, *window.output)).astype(dtype)
+        dy[rng.random(dy.shape) < 0.2] = np.inf
+        expected = np.zeros(x.shape)
+        with np.errstate(invalid="ignore"):
+            for n, c, r, s in np.ndindex(dy.shape):
+                rows, columns = (slice(i * k, i * k + k) for i, k in zip((r, s), kernel, strict=True))
+                seen, share = x[n, c, rows, columns], expected[n, c, rows, columns]
+                share[...] = dy[n, c, r, s] * np.float64(0)
+                if not np.isnan(seen).any():
+                    share.flat[np.argmax(seen)] = dy[n, c, r, s]
+            y, places = forward(x, window, "max", True)
+            np.testing.assert_array_equal(backward(dy, x, y, places, window, "max", True), expected.astype(dtype))
 
 
 def test_first_in_row_order_not_in_column_order(xp):

@@ -97,6 +97,34 @@ def test_an_average_keeps_no_input(mode):
     assert ctx.x is (None if mode == "average" else x)
 
 
+# --- half types ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode, p", [("max", 2), ("average", 2), ("lp", 1), ("lp", 2)])
+def test_sums_of_half_floats_run_in_float32(xp, mode, p, rng):
+    """81 terms forward and up to 25 back; padding that torch leaves to the common kernels."""
+    if not hasattr(xp.xp, "float16"):
+        pytest.skip(f"{xp.name} has no float16")
+    geometry = (9, 9), (1, 1), ((1, 0), (0, 1)), (1, 1)
+    x = rng.uniform(100, 200, (1, 2, 12, 12)).astype("float16").astype("float64")
+    dy = rng.uniform(10, 20, (1, 2, 5, 5)).astype("float16").astype("float64")
+    expected = naive_pool2d(x, *geometry, mode=mode, p=p)
+    y, ctx = pool2d_forward(xp.asarray(x, "float16"), *geometry, mode=mode, p=p)
+    np.testing.assert_allclose(xp.to_numpy(y), expected, rtol=6e-4)  # one rounding is 5e-4
+    dx = pool2d_backward(xp.asarray(dy, "float16"), ctx)
+    assert y.dtype == dx.dtype == xp.xp.float16
+    wide = pool2d_backward(dy, pool2d_forward(x, *geometry, mode=mode, p=p)[1])
+    np.testing.assert_allclose(xp.to_numpy(dx), wide, rtol=1.1e-3)  # with that of y
+
+
+def test_an_average_of_half_floats_does_not_overflow(xp):
+    if not hasattr(xp.xp, "float16"):
+        pytest.skip(f"{xp.name} has no float16")
+    x = xp.asarray(np.full((1, 1, 2, 2), 40000.0), "float16")
+    for padding, expected in ((0, [[40000]]), (((0, 1), (0, 1)), [[40000]])):
+        assert xp.to_numpy(pool2d_forward(x, 2, 2, padding, mode="average")[0]).tolist() == [[expected]]
+
+
 # --- ceil mode -----------------------------------------------------------------------------------
 
 

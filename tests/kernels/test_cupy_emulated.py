@@ -347,11 +347,16 @@ def test_batch_norm(own, dtype, shape, rng):
 
 
 def test_batch_norm_far_from_zero(own, rng):
-    """Rows of several parts, mean 1000 times the spread: float32 keeps four digits of the spread."""
-    x = (1000.0 + rng.standard_normal((100, 1, 11, 10))).astype(np.float32)
-    _, mean, var, _ = own["batch_norm_forward"](x, None, None, None, None, 0.0, False)
-    np.testing.assert_allclose(mean, x.mean(dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(var, x.var(dtype=np.float64), rtol=1e-4)
+    """Rows of one part and of several, means of 1e3 to 1e5 times the spread: y shows no rounding of the mean."""
+    for mean, spread, shape in ((1e3, 1.0, (100, 2, 11, 10)), (1e4, 0.1, (100, 2, 11, 10)), (-1e4, 0.1, (7, 2, 3, 5))):
+        x = (mean + spread * rng.standard_normal(shape)).astype(np.float32)
+        y, middle, var, _ = own["batch_norm_forward"](x, None, None, None, None, 0.0, False)
+        wide = x.astype(np.float64)
+        expected = wide.mean((0, 2, 3)), wide.var((0, 2, 3))
+        np.testing.assert_allclose(middle, expected[0], rtol=1.2e-7)
+        np.testing.assert_allclose(var, expected[1], rtol=1e-5)
+        centred = wide - expected[0].reshape(1, 2, 1, 1)
+        assert_close(y, centred / np.sqrt(expected[1]).reshape(1, 2, 1, 1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

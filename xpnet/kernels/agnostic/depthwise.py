@@ -28,13 +28,15 @@ __all__ = [
 def row_dots(a: Array, b: Array) -> Array:
     """Sum a * b over all axes but the first, in at least float32."""
     xp = array_namespace(a)
-    return xp.sum(a * b, axis=tuple(range(1, len(a.shape))), dtype=wide_dtype(xp, a.dtype))
+    wide = wide_dtype(xp, a.dtype)
+    a, b = xp.astype(a, wide, copy=False), xp.astype(b, wide, copy=False)
+    return xp.sum(a * b, axis=tuple(range(1, len(a.shape))), dtype=wide)
 
 
 def _blocks(xp: Any, window: Window, channels: int, like: Array) -> Iterator[tuple[slice, list[Tap], slice]]:
     """Yield (channels, taps, output rows) of blocks whose output is an eighth of the workspace or less."""
     OH, OW = window.output
-    row = OW * like.shape[3] * (finfo(xp, like.dtype).bits // 8)
+    row = OW * like.shape[3] * (finfo(xp, wide_dtype(xp, like.dtype)).bits // 8)
     budget = max(1, config.get("conv_workspace") // 8 // row)  # in rows of one channel
     step = max(1, budget // OH)
     height = min(OH, budget)
@@ -47,9 +49,10 @@ def _blocks(xp: Any, window: Window, channels: int, like: Array) -> Iterator[tup
 
 
 def _weights(xp: Any, W: Array, channels: int) -> list[Array]:
-    """Return W (m*C, 1, KH, KW) as m arrays (KH, KW, C, 1, 1, 1)."""
+    """Return W (m*C, 1, KH, KW) as m arrays (KH, KW, C, 1, 1, 1) in at least float32."""
     m, (KH, KW) = W.shape[0] // channels, W.shape[2:]
-    by_tap = xp.permute_dims(xp.reshape(W, (channels, m, KH, KW)), (1, 2, 3, 0))
+    wide = xp.astype(W, wide_dtype(xp, W.dtype), copy=False)
+    by_tap = xp.permute_dims(xp.reshape(wide, (channels, m, KH, KW)), (1, 2, 3, 0))
     by_tap = xp.reshape(by_tap, (m, KH, KW, channels, 1, 1, 1))
     return [by_tap[k, ...] for k in range(m)]
 
@@ -61,16 +64,19 @@ def depthwise_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window
     inner = batch_innermost(xp, x)
     C, N, m = groups, x.shape[0], W.shape[0] // groups
     y = xp.empty((C, m, *window.output, N), dtype=x.dtype, device=device_of(x))
-    weights = _weights(xp, W, C)
+    weights, wide = _weights(xp, W, C), wide_dtype(xp, x.dtype)
     bias = None if b is None else xp.reshape(b, (C, m, 1, 1, 1))
     for channels, taps, rows in _blocks(xp, window, C, inner):
         piece = inner[channels, ...]
         for k in range(m):
-            block = y[channels, k, rows, ...]
-            block[...] = 0.0 if bias is None else bias[channels, k, ...]
+            made = y[channels, k, rows, ...]
+            block = made if wide == x.dtype else xp.empty(tuple(made.shape), dtype=wide, device=device_of(x))
+            block[...] = 0.0 if bias is None else xp.astype(bias[channels, k, ...], wide, copy=False)
             for t in taps:
-                seen = piece[:, t.in_rows, t.in_columns, :]
+                seen = xp.astype(piece[:, t.in_rows, t.in_columns, :], wide, copy=False)
                 block[:, t.out_rows, t.out_columns, :] += seen * weights[k][t.i, t.j, channels, ...]
+            if block is not made:
+                made[...] = xp.astype(block, x.dtype)
     return batch_first(xp, xp.reshape(y, (C * m, *window.output, N)))
 
 
@@ -80,16 +86,16 @@ def depthwise_conv2d_input_gradient(dy: Array, W: Array, window: Window, groups:
     xp = array_namespace(dy)
     C, N, m = groups, dy.shape[0], W.shape[0] // groups
     dy5 = xp.reshape(batch_innermost(xp, dy), (C, m, *window.output, N))
-    dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
-    weights = _weights(xp, W, C)
+    weights, wide = _weights(xp, W, C), wide_dtype(xp, dy.dtype)
+    dx = xp.zeros((C, *window.input, N), dtype=wide, device=device_of(dy))
     for channels, taps, rows in _blocks(xp, window, C, dx):
         target = dx[channels, ...]
         for k in range(m):
             piece = dy5[channels, k, rows, ...]
             for t in taps:
-                part = piece[:, t.out_rows, t.out_columns, :] * weights[k][t.i, t.j, channels, ...]
-                target[:, t.in_rows, t.in_columns, :] += part
-    return batch_first(xp, dx)
+                part = xp.astype(piece[:, t.out_rows, t.out_columns, :], wide, copy=False)
+                target[:, t.in_rows, t.in_columns, :] += part * weights[k][t.i, t.j, channels, ...]
+    return batch_first(xp, xp.astype(dx, dy.dtype, copy=False))
 
 
 @register("agnostic", "depthwise_conv2d_backward")

@@ -79,6 +79,9 @@ def batch_norm_forward(
     if mean is None or var is None:
         mean = xp.mean(rows, axis=1)
         centred = rows - mean[:, None]
+        rest = xp.mean(centred, axis=1)  # what rounding left in the mean of numbers far from 0
+        centred -= rest[:, None]
+        mean = mean + rest
         var = xp.mean(centred * centred, axis=1)
     else:
         centred = rows - mean[:, None]

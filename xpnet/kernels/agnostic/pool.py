@@ -1,14 +1,15 @@
 """Pooling by comparing or adding the slices that the taps of the window see, batch-innermost.
 
 Taps are worked through in a fixed order and no two threads add to one pixel, so results and gradients are
-the same in every run, overlapping windows included.
+the same in every run, overlapping windows included. Sums run in at least float32: of more than a few terms 16 bits
+lose some, or overflow.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, device_of
+from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -33,22 +34,23 @@ def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool)
     inner = batch_innermost(xp, x)
     C, _, _, N = inner.shape
     start = -float("inf") if mode == "max" else 0.0
+    dtype = x.dtype if mode == "max" else wide_dtype(xp, x.dtype)  # maxima are exact
     y: Any = None
     for tap in window.taps():
-        piece = inner[:, tap.in_rows, tap.in_columns, :]
+        piece = xp.astype(inner[:, tap.in_rows, tap.in_columns, :], dtype, copy=False)
         r, c = tap.out_rows, tap.out_columns
         if y is None and (r.stop - r.start, c.stop - c.start) == window.output:
             y = xp.asarray(piece, copy=True)
             continue
         if y is None:
-            y = xp.full((C, *window.output, N), start, dtype=x.dtype, device=device_of(x))
+            y = xp.full((C, *window.output, N), start, dtype=dtype, device=device_of(x))
         if mode == "max":
             y[:, r, c, :] = xp.maximum(y[:, r, c, :], piece)
         else:
             y[:, r, c, :] += piece
     if mode == "average":
-        y *= average_weights(xp, window, count_include_pad, x)
-    return batch_first(xp, y), None
+        y *= average_weights(xp, window, count_include_pad, y)
+    return batch_first(xp, xp.astype(y, x.dtype, copy=False)), None
 
 
 @register("agnostic", "pool2d_inference")
@@ -63,13 +65,13 @@ def pool2d_backward(
 ) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     xp = array_namespace(dy)
-    dy_inner = batch_innermost(xp, dy)
-    dx = xp.zeros((dy_inner.shape[0], *window.input, dy_inner.shape[3]), dtype=dy.dtype, device=device_of(dy))
+    dy_inner = xp.astype(batch_innermost(xp, dy), wide_dtype(xp, dy.dtype), copy=False)
+    dx = xp.zeros((dy_inner.shape[0], *window.input, dy_inner.shape[3]), dtype=dy_inner.dtype, device=device_of(dy))
     if mode == "average":
-        share = dy_inner * average_weights(xp, window, count_include_pad, dy)
+        share = dy_inner * average_weights(xp, window, count_include_pad, dy_inner)
         for tap in window.taps():
             dx[:, tap.in_rows, tap.in_columns, :] += share[:, tap.out_rows, tap.out_columns, :]
-        return batch_first(xp, dx)
+        return batch_first(xp, xp.astype(dx, dy.dtype, copy=False))
 
     x_inner, y_inner = batch_innermost(xp, x), batch_innermost(xp, y)
     free = xp.full(tuple(y_inner.shape), True, dtype=xp.bool, device=device_of(dy))  # no maximum found yet
@@ -78,8 +80,8 @@ def pool2d_backward(
         is_first = x_inner[:, tap.in_rows, tap.in_columns, :] == y_inner[:, r, c, :]
         is_first &= free[:, r, c, :]
         free[:, r, c, :] ^= is_first
-        dx[:, tap.in_rows, tap.in_columns, :] += dy_inner[:, r, c, :] * xp.astype(is_first, dy.dtype)
-    return batch_first(xp, dx)
+        dx[:, tap.in_rows, tap.in_columns, :] += dy_inner[:, r, c, :] * xp.astype(is_first, dx.dtype)
+    return batch_first(xp, xp.astype(dx, dy.dtype, copy=False))
 
 
 def average_weights(xp: Any, window: Window, count_include_pad: bool, like: Array) -> Array | float:
@@ -97,7 +99,7 @@ def average_weights(xp: Any, window: Window, count_include_pad: bool, like: Arra
 def lp_pool2d_forward(x: Array, window: Window, p: float) -> Array:
     """Pool x (N, C, H, W) to m (sum |x/m|^p)^(1/p) with m the largest |x| of the window, so nothing overflows."""
     xp = array_namespace(x)
-    size = xp.abs(batch_innermost(xp, x))
+    size = xp.abs(xp.astype(batch_innermost(xp, x), wide_dtype(xp, x.dtype), copy=False))
     top = batch_innermost(xp, pool2d_forward(batch_first(xp, size), window, "max", True)[0])
     # a window of zeros (or of padding alone) is divided by 1; so is an infinite one, which stays infinite
     scale = xp.where((top > 0.0) & xp.isfinite(top), top, xp.ones_like(top))
@@ -112,7 +114,8 @@ def lp_pool2d_forward(x: Array, window: Window, p: float) -> Array:
 def lp_pool2d_backward(dy: Array, x: Array, y: Array, window: Window, p: float) -> Array:
     """Return dx = dy sign(x) (|x|/y)^(p-1): a ratio of at most 1, and 0 where the window is all zero."""
     xp = array_namespace(dy)
-    dy_inner, x_inner, y_inner = (batch_innermost(xp, a) for a in (dy, x, y))
+    wide = wide_dtype(xp, dy.dtype)
+    dy_inner, x_inner, y_inner = (xp.astype(batch_innermost(xp, a), wide, copy=False) for a in (dy, x, y))
     scale = xp.where(y_inner > 0.0, y_inner, xp.ones_like(y_inner))
     dx = xp.zeros_like(x_inner)
     for tap in window.taps():
@@ -120,7 +123,7 @@ def lp_pool2d_backward(dy: Array, x: Array, y: Array, window: Window, p: float) 
         seen = x_inner[:, tap.in_rows, tap.in_columns, :]
         part = lp_slope(xp, seen, scale[:, r, c, :], p)
         dx[:, tap.in_rows, tap.in_columns, :] += dy_inner[:, r, c, :] * part
-    return batch_first(xp, dx)
+    return batch_first(xp, xp.astype(dx, dy.dtype, copy=False))
 
 
 def power(a: Array, p: float) -> Array:

@@ -1,5 +1,5 @@
 // Batch normalisation of rows (C, L), one for each channel. A row is cut into `parts` of `part` elements; block
-// channel * parts + i has part i. The first kernel of a pair leaves two numbers for each part in `partial`, the blocks
+// channel * parts + i has part i. The first kernel of a pair leaves some numbers for each part in `partial`, the blocks
 // of the second one add up those of their channel, each for itself and in the same order. Needs reduce.cuh and
 // relu.cuh.
 
@@ -15,32 +15,38 @@ struct Part {
     }
 };
 
-// partial[channel, part] = mean, sum of squared distances from it: in two passes, so far from 0 nothing cancels.
+// partial[channel, part] = mean, what rounding left in it, sum of squared distances from both together. In two passes,
+// so far from 0 nothing cancels; and in two numbers, since there the last digit of a mean is much of the spread.
 extern "C" __global__ void batch_norm_statistics(const T* x, A* partial, long long length, long long part,
                                                  long long parts) {
     const Part mine(length, part, parts);
     const T* row = x + mine.channel * I(length);
     A sum = A(0), squares = A(0);
     for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) sum += A(row[i]);
-    const A mean = block_sum(sum) / A(mine.stop - mine.start);
+    const A size = A(mine.stop - mine.start), mean = block_sum(sum) / size;
+    sum = A(0);
     for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) {
         const A distance = A(row[i]) - mean;
+        sum += distance;
         squares += distance * distance;
     }
-    squares = block_sum(squares);
+    const A rest = block_sum(sum) / size;
+    squares = block_sum(squares) - size * rest * rest;
     if (threadIdx.x == 0) {
-        partial[2 * I(blockIdx.x)] = mean;
-        partial[2 * I(blockIdx.x) + 1] = squares;
+        partial[3 * I(blockIdx.x)] = mean;
+        partial[3 * I(blockIdx.x) + 1] = rest;
+        partial[3 * I(blockIdx.x) + 2] = squares < A(0) ? A(0) : squares;
     }
 }
 
-__device__ inline void normalise(const T* x, T* y, const Part& mine, I length, A mean, A inv_std, const T* gamma,
-                                 const T* beta, bool rectify) {
+// The mean is base + rest, which one number would round.
+__device__ inline void normalise(const T* x, T* y, const Part& mine, I length, A base, A rest, A inv_std,
+                                 const T* gamma, const T* beta, bool rectify) {
     const A scale = gamma ? inv_std * A(gamma[mine.channel]) : inv_std;
     const A shift = beta ? A(beta[mine.channel]) : A(0);
     const I row = mine.channel * length;
     for (I i = mine.start + I(threadIdx.x); i < mine.stop; i += I(blockDim.x)) {
-        const A value = (A(x[row + i]) - mean) * scale + shift;
+        const A value = (A(x[row + i]) - base - rest) * scale + shift;
         y[row + i] = T(rectify ? rectified(value) : value);
     }
 }
@@ -48,31 +54,33 @@ __device__ inline void normalise(const T* x, T* y, const Part& mine, I length, A
 // What reaches the normalisation of the gradient of its output: all of it, or with `y`, which ended in relu, a part.
 __device__ inline A reaching(const T* dy, const T* y, I e) { return y ? passed(A(dy[e]), A(y[e])) : A(dy[e]); }
 
-// By the batch's statistics: of the parts, whose own lengths are their weights.
+// By the batch's statistics: of the parts, whose own lengths are their weights, and whose means are taken from that of
+// the first part: far from 0 such differences are exact.
 extern "C" __global__ void batch_norm_train(const T* x, T* y, const A* partial, const T* gamma, const T* beta, A* mean,
                                             A* var, A* inv_std, long long length, long long part, long long parts,
                                             double eps, bool rectify) {
     const Part mine(length, part, parts);
-    const A* of_channel = partial + 2 * mine.channel * I(parts);
+    const A* of_channel = partial + 3 * mine.channel * I(parts);
+    const A base = of_channel[0];
     A sum = A(0), squares = A(0);
     for (I i = I(threadIdx.x); i < I(parts); i += I(blockDim.x)) {
         const I size = i == I(parts) - 1 ? I(length) - i * I(part) : I(part);
-        sum += A(size) * of_channel[2 * i];
+        sum += A(size) * (of_channel[3 * i] - base + of_channel[3 * i + 1]);
     }
-    const A centre = block_sum(sum) / A(length);
+    const A rest = block_sum(sum) / A(length);
     for (I i = I(threadIdx.x); i < I(parts); i += I(blockDim.x)) {
         const I size = i == I(parts) - 1 ? I(length) - i * I(part) : I(part);
-        const A distance = of_channel[2 * i] - centre;
-        squares += of_channel[2 * i + 1] + A(size) * distance * distance;
+        const A distance = of_channel[3 * i] - base + of_channel[3 * i + 1] - rest;
+        squares += of_channel[3 * i + 2] + A(size) * distance * distance;
     }
     const A variance = block_sum(squares) / A(length);
     const A scale = A(1) / sqrt(variance + A(eps));
     if (mine.is_first) {
-        mean[mine.channel] = centre;
+        mean[mine.channel] = base + rest;
         var[mine.channel] = variance;
         inv_std[mine.channel] = scale;
     }
-    normalise(x, y, mine, I(length), centre, scale, gamma, beta, rectify);
+    normalise(x, y, mine, I(length), base, rest, scale, gamma, beta, rectify);
 }
 
 // The running mean and variance after a batch, one channel a thread.
@@ -92,7 +100,7 @@ extern "C" __global__ void batch_norm_infer(const T* x, T* y, const A* mean, con
     const Part mine(length, part, parts);
     const A scale = A(1) / sqrt(var[mine.channel] + A(eps));
     if (mine.is_first) inv_std[mine.channel] = scale;
-    normalise(x, y, mine, I(length), mean[mine.channel], scale, gamma, beta, rectify);
+    normalise(x, y, mine, I(length), mean[mine.channel], A(0), scale, gamma, beta, rectify);
 }
 
 // partial[channel, part] = sums of dy * xhat and of dy.

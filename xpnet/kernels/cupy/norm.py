@@ -33,8 +33,8 @@ class _Rows:
     def per_channel(self, dtype: Any = None) -> Array:
         return cupy.empty((self.channels,), dtype=dtype or self.wide)
 
-    def partial(self) -> Array:
-        return cupy.empty((self.channels, self.parts, 2), dtype=self.wide)
+    def partial(self, numbers: int) -> Array:
+        return cupy.empty((self.channels, self.parts, numbers), dtype=self.wide)
 
     def launch(self, name: str, *arguments: Any) -> None:
         """Run a kernel with one block for each part of each row."""
@@ -70,7 +70,7 @@ def batch_norm_forward(
     y, inv_std = cupy.empty_like(inner), rows.per_channel()
     scale_shift = (_given(gamma, x.dtype), _given(beta, x.dtype))
     if mean is None or var is None:
-        mean, var, partial = rows.per_channel(), rows.per_channel(), rows.partial()
+        mean, var, partial = rows.per_channel(), rows.per_channel(), rows.partial(3)
         rows.launch("batch_norm_statistics", inner, partial, *rows.cut)
         rows.launch("batch_norm_train", inner, y, partial, *scale_shift, mean, var, inv_std, *rows.cut, float(eps),
                     rectified)  # fmt: skip
@@ -111,7 +111,7 @@ def batch_norm_backward(
     """
     gradient, inner, top = innermost(dy), innermost(x), None if y is None else innermost(y)
     rows = _Rows(inner)
-    dx, partial = cupy.empty_like(inner), rows.partial()
+    dx, partial = cupy.empty_like(inner), rows.partial(2)
     dgamma, dbeta = rows.per_channel(dy.dtype), rows.per_channel(dy.dtype)
     centre, scale = _given(mean, rows.wide), _given(inv_std, rows.wide)
     rows.launch("batch_norm_sums", gradient, inner, top, centre, scale, partial, *rows.cut)

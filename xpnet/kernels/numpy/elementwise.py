@@ -61,7 +61,7 @@ def relu_forward(x: Array, overwrite: bool) -> Array:
 
 @register("numpy", "relu_backward")
 def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
-    """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
+    """Return dy where y > 0, else 0; with `overwrite`, it may be where dy is."""
     return relu_bias_backward(dy, y, False, overwrite)[0]
 
 
@@ -69,7 +69,7 @@ def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
 def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> tuple[Array, Array | None]:
     """Return dx = dy where y > 0, else 0, and if needed its sum over all axes but the second: that of a bias.
 
-    With `overwrite`, dx is where dy is.
+    With `overwrite`, dx may be where dy is: it is if dy holds float32 or float64 images that lie batch-innermost.
     """
     if dy.ndim != 4 or dy.dtype.char not in "fd" or not dy.size:
         dx = activation.relu_backward(dy, y, False)
@@ -92,7 +92,7 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
 
 @register("numpy", "sigmoid_forward")
 def sigmoid_forward(x: Array, overwrite: bool) -> Array:
-    """1 / (1 + exp(-x)); with `overwrite`, where x is."""
+    """1 / (1 + exp(-x)); with `overwrite`, it may be where x is."""
     if x.ndim != 4 or x.dtype.char not in "fd" or not x.size:
         return activation.sigmoid_forward(x, False)
     inner, lowest = batch_innermost(np, x), activation.lowest_exponent(np, x.dtype)
@@ -111,7 +111,7 @@ def sigmoid_forward(x: Array, overwrite: bool) -> Array:
 
 @register("numpy", "sigmoid_backward")
 def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
-    """Return dy * y * (1 - y); with `overwrite`, where dy is."""
+    """Return dy * y * (1 - y); with `overwrite`, it may be where dy is."""
     if dy.ndim != 4 or dy.dtype.char not in "fd" or not dy.size:
         return activation.sigmoid_backward(dy, y, False)
     given, top = batch_innermost(np, dy), batch_innermost(np, y)

@@ -84,14 +84,15 @@ def pool2d_backward(
     *others, last = window.taps()
 
     def give_to_first(channels: slice) -> None:
-        left = np.array(gradient[channels])  # what has not gone to a first maximum yet
-        share = np.empty_like(left)
+        given, best = gradient[channels], top[channels]
+        free = best == best  # no maximum found yet; with a NaN in the window there is none
+        is_first = np.empty_like(free)
         for tap in others:
-            np.equal(image[channels, tap.in_rows, tap.in_columns], top[channels], out=share)
-            share *= left
-            left -= share
-            dx[channels, tap.in_rows, tap.in_columns] = share
-        dx[channels, last.in_rows, last.in_columns] = left
+            np.equal(image[channels, tap.in_rows, tap.in_columns], best, out=is_first)
+            is_first &= free
+            free ^= is_first
+            np.multiply(given, is_first, out=dx[channels, tap.in_rows, tap.in_columns])
+        np.multiply(given, free, out=dx[channels, last.in_rows, last.in_columns])  # the maximum, if no other was
 
     by_channels(give_to_first, gradient)
     return batch_first(np, dx)
