@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,28 @@ def test_resuming_equals_an_uninterrupted_run(capsys) -> None:
     # nothing is left to do, and a second call changes nothing
     assert main(["train", "--resume", "half"]) == 0
     assert all(np.array_equal(whole[name], w) for name, w in weights("half").items())
+
+
+@pytest.mark.parametrize("kept", ["best.safetensors", "history.json", "log.csv"])
+def test_a_run_whose_checkpoint_is_lost_is_not_begun_again(trained, capsys, kept) -> None:
+    Path("lost").mkdir()
+    for name in ("settings.toml", kept):
+        shutil.copy(trained / name, "lost")
+    assert main(["train", "--resume", "lost"]) == 1
+    error = capsys.readouterr().err
+    assert f"lost has {kept}, but no last.safetensors to go on from" in error
+    assert error.count("\n") == 1
+    assert Path("lost", kept).read_bytes() == (trained / kept).read_bytes()
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again() -> None:
+    assert train("--epochs", "1", "--out", "a") == 0
+    for path in Path("a").iterdir():
+        if path.name != "settings.toml":
+            path.unlink()
+    Path("a/log.csv").write_text("epoch,loss\n")
+    assert main(["train", "--resume", "a"]) == 0
+    assert Path("a/last.safetensors").exists()
 
 
 def test_choosing_by_held_out_images(capsys) -> None:
