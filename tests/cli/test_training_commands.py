@@ -16,6 +16,7 @@ import pytest
 from xpnet.cli import main
 from xpnet.cli.show import PICTURES
 from xpnet.run import Settings, open_run
+from xpnet.run.data import resolved
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors files")
@@ -132,6 +133,29 @@ def test_schedules(schedule) -> None:
     assert rates[0] < 0.0011  # the warm-up ends with its epoch
     if schedule in ("cosine", "one_cycle", "step"):
         assert rates[-1] < 0.5 * max(rates)
+
+
+def no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.data.datasets.mnist_is_local", lambda root: False)
+
+
+def test_a_run_notes_which_data_auto_was(monkeypatch) -> None:
+    no_mnist(monkeypatch)
+    wanted = ["--data", "auto:upscale=2:seed=1", "--limit", "60", "--epochs", "1", "--backend", "numpy"]
+    assert main(["train", "--model", "tiny_convnet", *wanted, "--out", "a"]) == 0
+    assert Settings.read("a/settings.toml")["data"] == "digits:upscale=2:seed=1"
+    assert open_run("a").settings.data == "digits:upscale=2:seed=1"
+    monkeypatch.setattr("xpnet.data.datasets.mnist_is_local", lambda root: True)  # it has appeared
+    assert main(["train", "--resume", "a", "--epochs", "2"]) == 0
+    assert main(["evaluate", "--run", "a", "--backend", "numpy"]) == 0
+    assert resolved("auto:root=here:upscale=2") == "mnist:root=here"
+    assert [resolved(text) for text in ("auto", "kmnist:root=here", "auto.npz")] == [
+        "mnist",
+        "kmnist:root=here",
+        "auto.npz",
+    ]
+    Path("auto").mkdir()
+    assert resolved("auto") == "auto"  # a folder of images
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:

@@ -14,7 +14,7 @@ from xpnet.distributed import Communicator, SingleCommunicator, synchronize_batc
 from xpnet.errors import WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
-from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, training_loader
+from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
 from xpnet.run.origin import origin
 from xpnet.run.saved import make_model
 from xpnet.run.settings import Settings
@@ -99,6 +99,8 @@ def train(
     comm = SingleCommunicator() if communicator is None else communicator
     chosen = backend.use(settings.backend, dtype=settings.dtype) if communicator is None else backend.get()
     verbose = verbose and comm.is_root
+    wanted = settings.data
+    settings = dataclasses.replace(settings, data=comm.from_root(lambda: resolved(wanted)))
     dataset = _one_after_the_other(comm, settings)
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
