@@ -158,6 +158,17 @@ def test_a_run_notes_which_data_auto_was(monkeypatch) -> None:
     assert resolved("auto") == "auto"  # a folder of images
 
 
+def test_without_mnist_the_default_model_trains_on_larger_digits(capsys, monkeypatch) -> None:
+    no_mnist(monkeypatch)
+    assert main(["train", "--limit", "60", "--epochs", "1", "--backend", "numpy", "--out", "a"]) == 0
+    assert open_run("a").input_shape == (1, 32, 32)
+    capsys.readouterr()
+    assert main(["train", "--data", "auto", "--backend", "numpy", "--out", "b"]) == 1
+    error = capsys.readouterr().err
+    assert "(the images are digits of 8x8 because MNIST was not found; --data digits:upscale=4 or" in error
+    assert error.count("\n") == 1
+
+
 def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
     Path("full").mkdir()
     Path("full/file").touch()
