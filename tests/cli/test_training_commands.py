@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from xpnet.cli import main
 from xpnet.cli.show import PICTURES
 from xpnet.run import Settings, open_run
+from xpnet.run.data import resolved
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors files")
@@ -93,6 +95,28 @@ def test_resuming_equals_an_uninterrupted_run(capsys) -> None:
     assert all(np.array_equal(whole[name], w) for name, w in weights("half").items())
 
 
+@pytest.mark.parametrize("kept", ["best.safetensors", "history.json", "log.csv"])
+def test_a_run_whose_checkpoint_is_lost_is_not_begun_again(trained, capsys, kept) -> None:
+    Path("lost").mkdir()
+    for name in ("settings.toml", kept):
+        shutil.copy(trained / name, "lost")
+    assert main(["train", "--resume", "lost"]) == 1
+    error = capsys.readouterr().err
+    assert f"lost has {kept}, but no last.safetensors to go on from" in error
+    assert error.count("\n") == 1
+    assert Path("lost", kept).read_bytes() == (trained / kept).read_bytes()
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again() -> None:
+    assert train("--epochs", "1", "--out", "a") == 0
+    for path in Path("a").iterdir():
+        if path.name != "settings.toml":
+            path.unlink()
+    Path("a/log.csv").write_text("epoch,loss\n")
+    assert main(["train", "--resume", "a"]) == 0
+    assert Path("a/last.safetensors").exists()
+
+
 def test_choosing_by_held_out_images(capsys) -> None:
     assert train("--epochs", "30", "--lr", "1e-9", "--validation", "0.2", "--early-stopping", "1", "--out", "a") == 0
     output = capsys.readouterr().out
@@ -109,6 +133,40 @@ def test_schedules(schedule) -> None:
     assert rates[0] < 0.0011  # the warm-up ends with its epoch
     if schedule in ("cosine", "one_cycle", "step"):
         assert rates[-1] < 0.5 * max(rates)
+
+
+def no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.data.datasets.mnist_is_local", lambda root: False)
+
+
+def test_a_run_notes_which_data_auto_was(monkeypatch) -> None:
+    no_mnist(monkeypatch)
+    wanted = ["--data", "auto:upscale=2:seed=1", "--limit", "60", "--epochs", "1", "--backend", "numpy"]
+    assert main(["train", "--model", "tiny_convnet", *wanted, "--out", "a"]) == 0
+    assert Settings.read("a/settings.toml")["data"] == "digits:upscale=2:seed=1"
+    assert open_run("a").settings.data == "digits:upscale=2:seed=1"
+    monkeypatch.setattr("xpnet.data.datasets.mnist_is_local", lambda root: True)  # it has appeared
+    assert main(["train", "--resume", "a", "--epochs", "2"]) == 0
+    assert main(["evaluate", "--run", "a", "--backend", "numpy"]) == 0
+    assert resolved("auto:root=here:upscale=2") == "mnist:root=here"
+    assert [resolved(text) for text in ("auto", "kmnist:root=here", "auto.npz")] == [
+        "mnist",
+        "kmnist:root=here",
+        "auto.npz",
+    ]
+    Path("auto").mkdir()
+    assert resolved("auto") == "auto"  # a folder of images
+
+
+def test_without_mnist_the_default_model_trains_on_larger_digits(capsys, monkeypatch) -> None:
+    no_mnist(monkeypatch)
+    assert main(["train", "--limit", "60", "--epochs", "1", "--backend", "numpy", "--out", "a"]) == 0
+    assert open_run("a").input_shape == (1, 32, 32)
+    capsys.readouterr()
+    assert main(["train", "--data", "auto", "--backend", "numpy", "--out", "b"]) == 1
+    error = capsys.readouterr().err
+    assert "(the images are digits of 8x8 because MNIST was not found; --data digits:upscale=4 or" in error
+    assert error.count("\n") == 1
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:

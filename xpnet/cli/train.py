@@ -124,6 +124,7 @@ def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
                 "train: a run that is resumed keeps its settings "
                 "(only epochs, backend, on-device and cuda-graph may change): " + ", ".join(sorted(fixed))
             )
+        _check_checkpoint(args.resume)
         settings, folder = dataclasses.replace(saved, **given), args.resume
     else:
         values = Settings.read(args.config) if args.config is not None else {}
@@ -133,6 +134,22 @@ def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
             settings = _scaled(settings, ranks, args.scale_lr)
     # a run that was ended before its first checkpoint begins again
     return settings, folder, (folder / "last.safetensors").exists()
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raise if a run that has got as far as a checkpoint has lost it: it would begin again, over its results."""
+    if (folder / "last.safetensors").exists():
+        return
+    there = [name for name in ("best.safetensors", "history.json") if (folder / name).exists()]
+    log = folder / "log.csv"
+    if log.exists() and len(log.read_bytes().splitlines()) > 1:
+        there.append(log.name)
+    if there:
+        copy = " (a copy of best.safetensors goes on from the best epoch)" if "best.safetensors" in there else ""
+        raise ValueError(
+            f"train: {folder} has {', '.join(there)}, but no last.safetensors to go on from; put it back{copy}, "
+            f"or begin a new run: xpnet train --config {folder / 'settings.toml'}"
+        )
 
 
 def _scaled(settings: Settings, ranks: int, rule: str) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -116,16 +116,24 @@ def load(name: str, **options: Any) -> Dataset:
     ...
     ValueError: unknown data set 'imagenet'; choose from auto, cifar10, cifar100, digits, ...
     """
+    name, options = resolve(name, options)
     key = _plain(name)
-    if key == "auto":
-        root = options.pop("root", None)
-        return mnist(root=root) if mnist_is_local(root) else digits(**options)
     found = next((known for known in _LOADERS if _plain(known) == key), None)
     if found is None:
         raise ValueError(f"unknown data set {name!r}; choose from auto, {', '.join(_LOADERS)}")
     if found in _OF_YOUR_OWN and "path" not in options:
         raise ValueError(f"data set {name!r} is files of your own; say where they are by path=...")
     return _LOADERS[found](**options)
+
+
+def resolve(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return name and options of the data set that ``"auto"`` is on this machine; of any other, as they are."""
+    if _plain(name) != "auto":
+        return name, dict(options)
+    root = options.get("root")
+    if mnist_is_local(root):
+        return "mnist", {} if root is None else {"root": root}
+    return "digits", {key: value for key, value in options.items() if key != "root"}
 
 
 def _plain(name: str) -> str:

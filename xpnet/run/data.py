@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from xpnet import data
 from xpnet.data import Dataset, Loader, augment
+from xpnet.data.datasets import resolve
 from xpnet.errors import DataError
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.run.settings import ON_DEVICE, PIXELS, Settings
@@ -17,7 +19,7 @@ from xpnet.text import parse_spec
 if TYPE_CHECKING:
     from xpnet.run.saved import SavedRun
 
-__all__ = ["evaluation_data", "held_out", "load_dataset", "make_loss", "pixel_scale", "training_loader"]
+__all__ = ["evaluation_data", "held_out", "load_dataset", "make_loss", "pixel_scale", "resolved", "training_loader"]
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -39,12 +41,29 @@ def load_dataset(settings: Settings) -> Dataset:
     return found.split(settings.validation, seed=settings.seed) if settings.validation else found
 
 
-def _load(text: str) -> Dataset:
+def resolved(text: str) -> str:
+    """Return what ``data`` of the settings stands for: "auto" is a data set that is found now, others are themselves.
+
+    A run notes this, since another one may be found when it is opened.
+    """
+    name, values, options = parse_spec(text)
+    if values or _own_files(text) is not None:
+        return text
+    found, left = resolve(name, options)
+    return text if found == name else ":".join([found, *(f"{key}={value}" for key, value in left.items())])
+
+
+def _own_files(text: str) -> Callable[..., Dataset] | None:
     path = Path(text)
     if path.suffix == ".npz":
-        return data.npz(path)
-    if path.is_dir():
-        return data.image_folder(path)
+        return data.npz
+    return data.image_folder if path.is_dir() else None
+
+
+def _load(text: str) -> Dataset:
+    read = _own_files(text)
+    if read is not None:
+        return read(Path(text))
     name, values, options = parse_spec(text)
     if values:
         raise ValueError(f"data {text!r}: give options by name, such as digits:upscale=4")

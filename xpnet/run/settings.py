@@ -51,7 +51,11 @@ class Settings:
     """
 
     model: str = _field("lenet", "a model's name, with options behind colons: lenet:activation=relu", metavar="NAME")
-    data: str = _field("auto", "a data set's name with options behind colons, an .npz file, or a folder of images")
+    data: str = _field(
+        "auto:upscale=4",  # digits of 32 x 32, which LeNet takes, where there is no MNIST
+        "a data set's name with options behind colons, an .npz file, or a folder of images; "
+        "auto: MNIST where it is found, else digits",
+    )
     limit: int | None = _field(None, "use the first so many training and test images only", above=0)
     pixels: str = _field("0..1", "range that pixels are brought to", choices=tuple(PIXELS))
     augment: str | None = _field(None, "changes to the training images, such as crop:4,flip", metavar="LIST")

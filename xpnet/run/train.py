@@ -11,10 +11,10 @@ from xpnet import backend, optim
 from xpnet.backend import Backend
 from xpnet.data import Dataset, Loader
 from xpnet.distributed import Communicator, SingleCommunicator, synchronize_batch_norm
-from xpnet.errors import WeightsError
+from xpnet.errors import OperationError, WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
-from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, training_loader
+from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
 from xpnet.run.origin import origin
 from xpnet.run.saved import make_model
 from xpnet.run.settings import Settings
@@ -99,6 +99,8 @@ def train(
     comm = SingleCommunicator() if communicator is None else communicator
     chosen = backend.use(settings.backend, dtype=settings.dtype) if communicator is None else backend.get()
     verbose = verbose and comm.is_root
+    wanted = settings.data
+    settings = dataclasses.replace(settings, data=comm.from_root(lambda: resolved(wanted)))
     dataset = _one_after_the_other(comm, settings)
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
@@ -117,7 +119,7 @@ def train(
     }
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
-    model = make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
+    model = _model(settings, dataset, stand_in=dataset.name == "digits" and settings.data != wanted)
     if settings.batch_norm == "all":
         synchronize_batch_norm(model, comm)
     trainer = _trainer(
@@ -148,6 +150,20 @@ def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
     found = load_dataset(settings) if comm.local_rank == 0 else None
     comm.barrier()
     return load_dataset(settings) if found is None else found
+
+
+def _model(settings: Settings, dataset: Dataset, *, stand_in: bool) -> Layer:
+    """Make and build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
+    try:
+        return make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
+    except OperationError as error:
+        height, width = dataset.input_shape[1:]
+        if stand_in and height < 28:  # what does not fit larger ones would not fit MNIST either
+            error.add_note(
+                f"the images are digits of {height}x{width} because MNIST was not found; "
+                "--data digits:upscale=4 or --model tiny_convnet helps"
+            )
+        raise
 
 
 def _trainer(
