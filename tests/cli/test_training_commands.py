@@ -209,7 +209,9 @@ def test_evaluate_refuses_classes_of_other_names(capsys, rng) -> None:
     capsys.readouterr()
     assert main(["evaluate", "--run", "run", "--backend", "numpy", "--data", "others"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: others: the classes are ant, cat, but the model of run/last.safetensors tells cat, ")
+    assert error.startswith(
+        "error: others: the classes are ant, cat, but the model of run/last.safetensors tells cat, "
+    )
     assert error.count("\n") == 1
 
 
@@ -266,9 +268,25 @@ def test_show_what_is_asked_for(trained, capsys) -> None:
         (["filters", "--out", "a.txt"], "a.txt: no kind of figure that can be written; its name may end in"),
         (["saliency", "--index", "999999"], "--index must be from 0 to 358, got 999999"),
         (["filters", "--layer", "nothing"], "nothing"),
+        (
+            ["confusion", "--image", "mine.png"],
+            "show confusion: --image means nothing here (it takes none of the kind)",
+        ),
+        (["misclassified", "--image", "mine.png"], "show misclassified: --image means nothing here"),
+        (["model", "--index", "0"], "show model: --index means nothing here"),
+        (
+            ["saliency", "--layer", "x"],
+            "show saliency: --layer means nothing here (it takes --image, --index); leave it",
+        ),
+        (
+            ["saliency", "--image", "mine.png", "--index", "0"],
+            "--image and --index name two pictures; give one of them",
+        ),
     ):
         assert main(["show", *command, *run]) == 1
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_a_checkpoint_of_another_program_is_refused(trained, capsys) -> None:
