@@ -148,6 +148,12 @@ def test_verbose_shows_log_lines() -> None:
     assert "backend auto: " in run(*arguments, "--verbose", XPNET_BACKEND="auto").stderr
 
 
+def test_a_closed_stdout_leaves_the_result_as_it_is(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it after >&-
+    assert guarded(lambda: print("unheard") or 0) == 0
+    assert guarded(lambda: 1) == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE there")
 def test_a_reader_that_goes_is_no_error() -> None:
     code = (

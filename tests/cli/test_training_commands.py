@@ -238,6 +238,41 @@ def test_evaluate(trained, capsys, tmp_path) -> None:
     assert "on 50 test images" in capsys.readouterr().out
 
 
+def test_evaluate_on_other_data_scales_them_by_their_own_range(trained, capsys) -> None:
+    from xpnet import data
+
+    digits = data.digits()
+    for name, factor in (("floats", np.float32(1 / 16)), ("beyond", np.float32(255))):
+        parts = {"t_train": digits.t_train, "t_test": digits.t_test}
+        np.savez(f"{name}.npz", x_train=digits.x_train * factor, x_test=digits.x_test * factor, **parts)
+    run = ["evaluate", "--run", str(trained), "--backend", "numpy"]
+    measured = []
+    for more in ([], ["--data", "floats.npz"]):
+        assert main([*run, *more]) == 0
+        measured.append(capsys.readouterr().out.splitlines()[1:])
+    assert measured[0] == measured[1]
+    assert main([*run, "--data", "beyond.npz"]) == 1
+    assert "beyond: expected pixels from 0 to 1, got 0 to 4080, which" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_classes_of_other_names(capsys, rng) -> None:
+    for folder, classes in (("pets", ("cat", "dog")), ("likewise", ("cat", "dog")), ("others", ("ant", "cat"))):
+        for name in classes:
+            Path(folder, name).mkdir(parents=True)
+            for i in range(5):
+                pillow.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(Path(folder, name, f"{i}.png"))
+    wanted = ["--model", "tiny_convnet", "--data", "pets", "--epochs", "1", "--out", "run", "--backend", "numpy"]
+    assert main(["train", *wanted]) == 0
+    assert main(["evaluate", "--run", "run", "--backend", "numpy", "--data", "likewise"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--run", "run", "--backend", "numpy", "--data", "others"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: others: the classes are ant, cat, but the model of run/last.safetensors tells cat, "
+    )
+    assert error.count("\n") == 1
+
+
 def test_predict_pictures_of_any_size_and_range(trained, capsys, tmp_path) -> None:
     from xpnet import data
 
@@ -291,9 +326,25 @@ def test_show_what_is_asked_for(trained, capsys) -> None:
         (["filters", "--out", "a.txt"], "a.txt: no kind of figure that can be written; its name may end in"),
         (["saliency", "--index", "999999"], "--index must be from 0 to 358, got 999999"),
         (["filters", "--layer", "nothing"], "nothing"),
+        (
+            ["confusion", "--image", "mine.png"],
+            "show confusion: --image means nothing here (it takes none of the kind)",
+        ),
+        (["misclassified", "--image", "mine.png"], "show misclassified: --image means nothing here"),
+        (["model", "--index", "0"], "show model: --index means nothing here"),
+        (
+            ["saliency", "--layer", "x"],
+            "show saliency: --layer means nothing here (it takes --image, --index); leave it",
+        ),
+        (
+            ["saliency", "--image", "mine.png", "--index", "0"],
+            "--image and --index name two pictures; give one of them",
+        ),
     ):
         assert main(["show", *command, *run]) == 1
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_a_checkpoint_of_another_program_is_refused(trained, capsys) -> None:

@@ -29,14 +29,15 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from xpnet.files import atomic_write
     from xpnet.run import open_run
-    from xpnet.run.data import evaluation_data, held_out
+    from xpnet.run.data import evaluation_data, held_out, pixel_scale
     from xpnet.training import ConfusionMatrix, evaluate
 
     arguments.use_backend(args)
     saved = open_run(chosen_run(args))
     data = evaluation_data(saved, args.data, args.limit)
     matrix = ConfusionMatrix()
-    tests = held_out(*data.test, saved.scale, batch_size=args.batch_size)
+    scale = pixel_scale(saved.settings.pixels, data.max_value)  # of these data: theirs may be of another range
+    tests = held_out(*data.test, scale, batch_size=args.batch_size)
     measured = evaluate(saved.model, tests, metrics=[matrix, *(["top5"] if len(saved.classes) > 5 else [])])
     assert measured.accuracy is not None
     print(f"{saved.path} ({saved.epochs} epochs) on {len(data.test.t):,} test images of {data.name}")

@@ -45,7 +45,8 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     """
     try:
         code = function(*args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the shell has closed it: >&-
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, verbose)
     except BackendUnavailableError as error:

@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("what", choices=tuple(PICTURES), help="the picture to draw")
     add_run_argument(parser)
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture; by default a test image")
-    parser.add_argument("--index", type=int, default=0, help="which test image (%(default)s)")
+    parser.add_argument("--index", type=int, metavar="N", help="which test image; by default the first, 0")
     parser.add_argument("--layer", metavar="PATH", help="of the model, as xpnet summary names it")
     parser.add_argument("--augment", metavar="LIST", help="changes to show; by default those of the run, else all")
     parser.add_argument("--out", type=Path, metavar="FILE", help="by default WHAT.png beside the checkpoint")
@@ -36,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the picture and say where it is."""
+    _check_arguments(args)
     from xpnet.run import open_run
     from xpnet.run.data import evaluation_data
     from xpnet.viz.saving import check_figure_path, save_figure
@@ -50,6 +51,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Refuse arguments that the picture does not depend on: whoever gave them expects another one."""
+    taken = TAKES.get(args.what, ())
+    for name in ("image", "index", "layer", "augment"):
+        if getattr(args, name) is not None and name not in taken:
+            known = f"it takes {', '.join(f'--{other}' for other in taken)}" if taken else "it takes none of the kind"
+            raise ValueError(f"show {args.what}: --{name} means nothing here ({known}); leave it out")
+    if args.image is not None and args.index is not None:
+        raise ValueError(f"show {args.what}: --image and --index name two pictures; give one of them")
+
+
 def _sample(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> Any:
     """Return one image (C, H, W) as the model takes it: the file that was named, or a test image."""
     from xpnet.data.images import read_image
@@ -59,9 +71,10 @@ def _sample(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> 
         picture = read_image(args.image, size=(height, width), channels=channels)
         return saved.prepared(picture[None] * (saved.max_value / 255.0))[0]
     assert data is not None
-    if not 0 <= args.index < len(data.test.t):
-        raise ValueError(f"show: --index must be from 0 to {len(data.test.t) - 1}, got {args.index}")
-    return saved.prepared(data.test.x[args.index : args.index + 1])[0]
+    index = args.index or 0
+    if not 0 <= index < len(data.test.t):
+        raise ValueError(f"show: --index must be from 0 to {len(data.test.t) - 1}, got {index}")
+    return saved.prepared(data.test.x[index : index + 1])[0]
 
 
 def _filters(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> Any:
@@ -134,4 +147,12 @@ PICTURES: dict[str, Callable[[argparse.Namespace, SavedRun, Dataset | None], Any
     "saliency": _saliency,
     "receptive-fields": _receptive_fields,
     "model": _model,
+}
+
+TAKES = {  # of the arguments that say what is drawn; the other pictures take none
+    "filters": ("layer",),
+    "feature-maps": ("image", "index", "layer"),
+    "augmentation": ("image", "index", "augment"),
+    "saliency": ("image", "index"),
+    "receptive-fields": ("image", "index", "layer"),
 }

@@ -79,7 +79,8 @@ def evaluation_data(saved: SavedRun, name: str | None = None, limit: int | None 
     Raises
     ------
     ValueError, DataError, MissingDependencyError
-        As `load_dataset` does; and if images or classes are others than those of the model.
+        As `load_dataset` does; if images or classes are others than those of the model; and if the pixels of another
+        range than the model learnt from are not in the range that they should have.
     """
     wanted = {"data": name or saved.settings.data, "limit": limit, "validation": 0.0, "early_stopping": None}
     found = load_dataset(Settings.from_dict(saved.settings.to_dict() | wanted))
@@ -88,7 +89,28 @@ def evaluation_data(saved: SavedRun, name: str | None = None, limit: int | None 
             f"{found.name}: images {found.input_shape} of {len(found.classes)} classes, but the model of {saved.path} "
             f"takes {saved.input_shape} and tells {len(saved.classes)} classes apart"
         )
+    if found.classes != saved.classes and _are_names(found.classes) and _are_names(saved.classes):
+        raise DataError(
+            f"{found.name}: the classes are {_shortened(found.classes)}, but the model of {saved.path} tells "
+            f"{_shortened(saved.classes)} apart; give data of the same classes in the same order"
+        )
+    if found.max_value != saved.max_value:  # else they are as they were for the training, whatever they are
+        low, high = float(found.test.x.min()), float(found.test.x.max())
+        if not 0 <= low <= high <= found.max_value:
+            raise DataError(
+                f"{found.name}: expected pixels from 0 to {found.max_value:g}, got {low:g} to {high:g}, which cannot be "
+                f"brought to what the model of {saved.path} learnt from; scale them to 0..1, or save them as uint8"
+            )
     return found
+
+
+def _are_names(classes: tuple[str, ...]) -> bool:
+    """Tell whether classes are called something, and not by their numbers as where nobody has named them."""
+    return classes != tuple(map(str, range(len(classes))))
+
+
+def _shortened(classes: tuple[str, ...], most: int = 5) -> str:
+    return ", ".join(classes[:most]) + (f", ... ({len(classes)})" if len(classes) > most else "")
 
 
 def pixel_scale(pixels: str, max_value: float) -> tuple[float, float]:
