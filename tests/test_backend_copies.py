@@ -125,7 +125,7 @@ def install(monkeypatch, machine):
         Event=lambda disable_timing: Event(machine, disable_timing),
         get_current_stream=lambda: machine.current,
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (0, 0)),
-        Device=lambda index: Device(),
+        Device=lambda index=0: Device(),
     )
     monkeypatch.setattr(limits, "_in_use", [])
     cupyx.empty_pinned = lambda shape, dtype: np.full(shape, 99, dtype)

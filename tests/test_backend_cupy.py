@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import logging
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -34,14 +36,28 @@ def no_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # what makes `import cupy` raise ModuleNotFoundError
 
 
-class FakeDevice:
+class Here(threading.local):
+    """The GPU that a thread works on."""
+
     current = 0
 
-    def __init__(self, index):
-        self.index = index
+
+here = Here()
+
+
+class FakeDevice:
+    def __init__(self, index=None):
+        self.index, self.former = here.current if index is None else index, []
 
     def use(self):
-        FakeDevice.current = self.index
+        here.current = self.index
+
+    def __enter__(self):
+        self.former.append(here.current)
+        self.use()
+
+    def __exit__(self, *_):
+        here.current = self.former.pop()
 
     def __repr__(self):
         return f"<CUDA Device {self.index}>"
@@ -131,15 +147,60 @@ def test_cupy_usable(monkeypatch):
 
 def test_a_chosen_gpu_is_the_one_that_this_thread_works_on(monkeypatch):
     fake_cupy(monkeypatch, usable=True, count=3)
-    monkeypatch.setattr(FakeDevice, "current", 0)
+    here.current = 0
     backend.use("cupy:1")
-    assert FakeDevice.current == 1
+    assert here.current == 1
     with backend.using("cupy:2"):
-        assert FakeDevice.current == 2
+        assert here.current == 2
         with backend.using("numpy"):
             backend.available()
-        assert FakeDevice.current == 2
-    assert FakeDevice.current == 1
+        assert here.current == 2
+    assert here.current == 1
+
+
+def test_a_block_leaves_the_gpu_as_it_was(monkeypatch):
+    fake_cupy(monkeypatch, usable=True, count=3)
+    here.current = 2
+    backend.use("numpy")
+    with backend.using("cupy:1"), pytest.raises(BackendUnavailableError), backend.using("cupy:3"):
+        pass
+    assert here.current == 2
+
+
+def in_a_thread(*work):
+    """The results of functions called one after the other in a new thread."""
+    results = []
+    thread = threading.Thread(target=lambda: results.extend(function() for function in work))
+    thread.start()
+    thread.join()
+    return results
+
+
+def test_the_selection_takes_its_gpu_to_every_thread(monkeypatch):
+    fake_cupy(monkeypatch, usable=True, count=3)
+    backend.use("cupy:1")
+
+    def current():
+        return here.current
+
+    chosen, *seen = in_a_thread(backend.get, current, FakeDevice(2).use, backend.get, current)
+    assert chosen.name == "cupy:1"
+    assert seen[0] == 1
+    assert seen[-1] == 2  # what the thread asked of CuPy itself is left to it
+
+
+def test_a_carried_block_keeps_its_gpu_when_the_backend_is_asked_for(monkeypatch):
+    fake_cupy(monkeypatch, usable=True, count=3)
+    sys.modules["cupy"].cuda.get_current_stream = contextlib.nullcontext
+    backend.use("cupy:1")
+    with backend.using("cupy:2") as chosen:
+        block = backend.carry(chosen)
+
+        def inside():
+            with block():
+                return backend.get().name, here.current
+
+        assert in_a_thread(inside, backend.get, lambda: here.current)[::2] == [("cupy:2", 2), 1]
 
 
 def test_tf32_is_off_unless_asked_for(monkeypatch):

@@ -26,6 +26,9 @@ class Block:
     def __exit__(self, *_):
         setattr(here, self.kind, self.former.pop())
 
+    def use(self):
+        setattr(here, self.kind, self.name)
+
 
 def chosen(library, device):
     return backend.Backend(f"{library}:1", types.ModuleType(f"array_api_compat.{library}"), device, None)
@@ -55,7 +58,10 @@ def in_a_thread(block):
 
 def test_cupy(monkeypatch, streams):
     cupy = types.ModuleType("cupy")
-    cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: streams[here.device])
+    cupy.cuda = types.SimpleNamespace(
+        get_current_stream=lambda: streams[here.device],
+        Device=lambda: Block("device", getattr(here, "device", None)),
+    )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     block = backend.carry(chosen("cupy", Block("device", "gpu1")))
     assert in_a_thread(block) == [("gpu1", "mine"), (None, None)] * 2

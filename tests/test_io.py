@@ -54,6 +54,21 @@ def test_a_file_of_every_backend_loads_on_numpy_bit_for_bit(xp, tmp_path) -> Non
     assert same(other, model.state_dict())
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such rights on Windows")
+def test_a_file_that_may_not_be_read_is_not_called_missing(saved) -> None:
+    path, _ = saved
+    model = small_model().build((2, 6, 6))
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(WeightsError, match=r"weights\.safetensors: permission denied; make the file readable"):
+            load_weights(model, path)
+    finally:
+        os.seteuid(user)
+
+
 def test_float_types_are_converted(saved, tmp_path) -> None:
     path, state = saved
     with backend.using("numpy", dtype="float64"):

@@ -3,6 +3,7 @@
 import pytest
 
 from xpnet import optim
+from xpnet.errors import StateError
 from xpnet.layers import Dense
 
 
@@ -41,6 +42,17 @@ from xpnet.layers import Dense
 def test_bad_settings(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize("name, value", [("groups", [{"match": "*", "lr": 0.5}]), ("amsgrad", True)])
+def test_what_the_state_is_made_by_holds_from_the_first_update_on(name, value):
+    optimizer, model = optim.Adam(), Dense(1).build((1,))
+    setattr(optimizer, name, value)
+    optimizer.update(model)
+    with pytest.raises(StateError, match=f"Adam: {name} cannot be changed after the first update; make a new opt"):
+        setattr(optimizer, name, getattr(optim.Adam(), name))
+    optimizer.lr, optimizer.clip_norm = 0.25, 1.0
+    optimizer.update(model)
 
 
 def test_by_name():

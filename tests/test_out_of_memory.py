@@ -41,6 +41,7 @@ ERRORS = {
     "torch": lambda: of_torch("CUDA out of memory. Tried to allocate 4.00 GiB.\nSee the documentation"),
     "torch on the CPU": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 TB"),
     "cublas": lambda: RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+    "cudnn": lambda: RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
 }
 
 

@@ -20,6 +20,7 @@ from xpnet.bench.run import measure_apart
 from xpnet.bench.subjects import GRAPHS, make_batch, step_subject
 from xpnet.bench.textbook import Textbook
 from xpnet.bench.timing import summarize
+from xpnet.cli import main
 from xpnet.layers import Dropout, LayerNorm, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet
@@ -120,6 +121,11 @@ def test_names_are_checked_before_anything_is_measured():
 def test_a_process_that_fails_says_why():
     with pytest.raises(ChildProcessError, match=r"ended with status 1: unknown backend 'nympy'"):
         benchmark(["lenet-64"], backend="nympy")
+
+
+def test_a_backend_that_cannot_be_used_is_told_before_anything_is_measured(capsys):
+    assert main(["bench", "--backend", "nympy"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown backend 'nympy'; choose from")
 
 
 def test_a_tiny_run_of_the_script(tmp_path):

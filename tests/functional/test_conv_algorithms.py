@@ -116,7 +116,7 @@ def test_the_layer_passes_its_algorithm_on(rng):
     x = rng.standard_normal((2, 3, 6, 6)).astype(np.float32)
     layers = [Conv2D(4, 3, algorithm=name).build((3, 6, 6), rng=1) for name in ALGORITHMS]
     outputs = [layer.forward(x) for layer in layers]
-    assert [layer._pending[0][0].algorithm for layer in layers] == ["gemm", "gemm", "winograd"]
+    assert [layer._pending[0][1][0].algorithm for layer in layers] == ["gemm", "gemm", "winograd"]
     np.testing.assert_allclose(outputs[2], outputs[1], atol=1e-4)
     assert repr(layers[2]) == "Conv2D(filters=4, kernel_size=(3, 3), algorithm='winograd')"
 

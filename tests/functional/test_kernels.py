@@ -8,6 +8,7 @@ import itertools
 import math
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -210,8 +211,21 @@ def test_a_library_without_kernels_uses_the_agnostic_ones():
     xp = namespace("array_api_strict")
     with config.using(kernels="auto"):
         assert find("erf", xp) is table._TABLE["agnostic", "erf"]
-    table.load("nonesuch")
+    for name in ("nonesuch", "none.such"):
+        table.load(name)
     assert "nonesuch" not in {library for library, _ in registered()}
+
+
+@pytest.mark.parametrize("name", ["jax.numpy", "array_api_compat.dask.array", "mine.torch", "compat.cupy"])
+def test_kernels_go_by_the_whole_name_of_a_library(name, monkeypatch):
+    """Those of NumPy write into arrays that jax.numpy does not let write."""
+    library, other = types.ModuleType(name), types.ModuleType("numpy")
+    with config.using(kernels="auto", compiled="off"):
+        assert find("conv2d_forward", library) is table._TABLE["agnostic", "conv2d_forward"]
+        for xp in (np, namespace("numpy"), other):
+            assert find("conv2d_forward", xp) is table._TABLE["numpy", "conv2d_forward"]
+        monkeypatch.setitem(table._TABLE, (name, "conv2d_forward"), other)
+        assert find("conv2d_forward", library) is other
 
 
 @pytest.mark.parametrize("dtype, ulps", [("float64", 8), ("float32", 6)])

@@ -160,7 +160,7 @@ class Emulator:
         cupy.__getattr__ = functools.partial(getattr, np)
         cupy.RawKernel = self.kernel
         cupy._core = types.SimpleNamespace(set_compute_type=lambda dtype, kind: None)  # what allow_tf32 tells CuPy
-        runtime = types.SimpleNamespace(getDevice=lambda: 0)
+        runtime = types.SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1)
         cupy.cuda = types.SimpleNamespace(runtime=runtime, get_current_stream=lambda: types.SimpleNamespace(ptr=7))
         special = types.ModuleType("cupyx.scipy.special")
         special.erf = np.vectorize(math.erf, otypes=[float])

@@ -31,6 +31,8 @@ ATTRIBUTES = ("dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "
 class Array(NDArrayOperatorsMixin):
     """An array on the GPU there is not."""
 
+    gpu = 0
+
     def __init__(self, host: np.ndarray) -> None:
         self.host = host
 
@@ -87,7 +89,7 @@ class Array(NDArrayOperatorsMixin):
 
     @property
     def data(self):
-        return types.SimpleNamespace(ptr=self.host.ctypes.data)
+        return types.SimpleNamespace(ptr=self.host.ctypes.data, device_id=self.gpu)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         if out is None:
@@ -102,7 +104,7 @@ class Array(NDArrayOperatorsMixin):
 class Device:
     """The only GPU."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int = 0) -> None:
         self.id = index
 
     def __eq__(self, other):

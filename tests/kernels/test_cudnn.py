@@ -146,6 +146,20 @@ def test_what_has_no_plan_is_a_matrix_product(own, cudnn, error, prefix, rng, ca
     assert str(error) in caplog.text
 
 
+@pytest.mark.parametrize(
+    "text", ["CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED"]
+)
+def test_what_fails_for_now_is_raised_and_tried_again(own, cudnn, text, rng):
+    window = make_window("test", (5, 5), 3, 1, 1)
+    x, W, b, _ = arrays(rng, "float32", 2, 3, 4, 1, window)
+    cudnn.unsupported = RuntimeError(text)
+    with pytest.raises(RuntimeError, match=text):
+        own["conv2d_forward"](x, W, b, window, 1)
+    cudnn.unsupported = None
+    compare([own["conv2d_forward"](x, W, b, window, 1)], [agnostic("conv2d_forward")(x, W, b, window, 1)], terms=30)
+    assert cudnn.executed == ["forward"]
+
+
 def test_off(own, cudnn, rng):
     window = make_window("test", (5, 5), 3, 1, 1)
     given = arrays(rng, "float64", 2, 3, 4, 1, window)

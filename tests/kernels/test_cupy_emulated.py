@@ -11,14 +11,17 @@ import inspect
 import itertools
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.kernels.emulated_cupy import Emulator, compiler, folder_of_kernels, installed
+from tests.kernels.fake_cupy import Array, Complete, complete
 from tests.operations import CASES, Case
 from xpnet import backend, config
+from xpnet.errors import ArrayMismatchError
 from xpnet.kernels import cuda, find, table
 from xpnet.kernels.geometry import make_window
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
@@ -493,6 +496,35 @@ def test_wide_indices_give_the_same(own, emulator, monkeypatch, rng):
     monkeypatch.setattr(launch, "is_wide", lambda size: asked.append(size) or True)
     np.testing.assert_array_equal(own["conv2d_forward"](x, W, None, window, 1), expected)
     assert asked
+
+
+def launches_of_all_kinds(own):
+    """Functions with arguments: each way that there is to a launch, cuBLAS and, at the end, cuDNN."""
+    x, W = (backend.asarray(np.ones(shape), dtype="float32") for shape in ((2, 4, 5, 5), (4, 4, 3, 3)))
+    b, rows = W[:, 0, 0, 0], x[:, :, 0, 0]
+    yield own["relu_forward"], (rows, False)
+    yield own["softmax_cross_entropy_forward"], (rows, rows)
+    yield own["relu_bias_backward"], (rows, rows, True, False)
+    yield own["batch_norm_forward"], (x, b, b, None, None, 1e-5, False)
+    yield own["matmul"], (rows, rows.T)
+    for size in (1, 3):
+        yield own["conv2d_forward"], (x, W[:, :, :size, :size], b, make_window("test", (5, 5), size, 1, 0), 1)
+    yield own["conv2d_forward"], (x, W[:, :2], b, make_window("test", (5, 5), 3, 1, 0), 2)
+    cudnn = sys.modules["xpnet.kernels.cupy.cudnn"]
+    yield lambda *given: cudnn._run("forward", *given), (x, W, x, make_window("test", (5, 5), 3, 1, 1))
+
+
+def test_arrays_of_another_gpu_than_the_current_one_are_refused(tmp_path_factory, monkeypatch):
+    with complete(Complete(folder_of_kernels(tmp_path_factory))) as own, backend.using("cupy", dtype="float32"):
+        runtime = sys.modules["cupy"].cuda.runtime
+        runtime.getDeviceCount = lambda: 2
+        monkeypatch.setattr(Array, "gpu", 1)
+        for function, arguments in launches_of_all_kinds(own):
+            with pytest.raises(ArrayMismatchError, match=r"on GPU 1, .* works on GPU 0; .*backend.use\('cupy:1'\)"):
+                function(*arguments)
+        runtime.getDevice = lambda: 1
+        for function, arguments in [*launches_of_all_kinds(own)][:-1]:
+            function(*arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

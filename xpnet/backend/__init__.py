@@ -1,7 +1,8 @@
 """The backend selector: which array library makes new arrays, and which one an array belongs to.
 
 The selection (``XPNET_BACKEND``, `use`, `using`) decides where arrays are *created*. Computation
-follows its inputs through `array_namespace`, so several backends live in one process. Apart
+follows its inputs through `array_namespace`, so several backends live in one process; of several
+GPUs with CuPy, a thread computes on the selected one, and arrays of another are refused. Apart
 from the kernels written for them, this is the only part of xpnet that imports CuPy or torch.
 
 ================  ==============================================================================

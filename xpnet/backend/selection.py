@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -55,8 +56,19 @@ _selected: Backend | None = None  # process-wide, so that a notebook cell or a t
 _override: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("xpnet_backend", default=None)
 
 
+class _Here(threading.local):
+    """What this thread was told: CuPy keeps the GPU that it works on for each thread, which begins on the first."""
+
+    settled: Backend | None = None  # the backend whose GPU this thread took last
+
+
+_here = _Here()
+
+
 def get() -> Backend:
     """Return the backend in force: of the innermost `using`, else of `use`, else of ``XPNET_BACKEND``.
+
+    Of CuPy's, its GPU becomes the one that this thread works on, unless it has been so since the backend was selected.
 
     Raises
     ------
@@ -73,10 +85,10 @@ def get() -> Backend:
     global _selected
     override = _override.get()
     if override is not None:
-        return override
+        return _settled(override)
     if _selected is None:
-        _selected = _settled(_resolve(None, None))
-    return _selected
+        _selected = _resolve(None, None)
+    return _settled(_selected)
 
 
 def use(name: str | None = None, *, dtype: str | None = None) -> Backend:
@@ -122,6 +134,8 @@ def use(name: str | None = None, *, dtype: str | None = None) -> Backend:
 def using(name: str | None = None, *, dtype: str | None = None) -> Iterator[Backend]:
     """Select a backend for the length of a ``with`` block, in this thread (or task) alone.
 
+    After the block, CuPy works on the GPU that it worked on before.
+
     Parameters and errors are those of `use`.
 
     Examples
@@ -131,15 +145,23 @@ def using(name: str | None = None, *, dtype: str | None = None) -> Iterator[Back
     ...     print(backend.asarray([1.0, 2.0]).dtype)
     float64
     """
-    chosen = _settled(_resolve(name, dtype))
-    token = _override.set(chosen)
-    try:
+    with in_force(_resolve(name, dtype)) as chosen:
         yield chosen
+
+
+@contextlib.contextmanager
+def in_force(chosen: Backend) -> Iterator[Backend]:
+    """Select a backend that was resolved before, as `using` does: in this thread, for a ``with`` block."""
+    former, settled = _current_gpu(chosen), _here.settled
+    token = _override.set(chosen)
+    _here.settled = None
+    try:
+        yield _settled(chosen)
     finally:
         _override.reset(token)
-        outside = _override.get() or _selected
-        if outside is not None:
-            _settled(outside)
+        if former is not None:
+            former.use()
+        _here.settled = settled
 
 
 def available() -> list[BackendStatus]:
@@ -201,10 +223,24 @@ def register(name: str, loader: Loader) -> None:
 
 
 def _settled(chosen: Backend) -> Backend:
-    """Make the GPU of a backend the one that this thread works on: CuPy launches there, wherever the arrays are."""
-    if array_api_compat.is_cupy_namespace(chosen.xp):
-        chosen.device.use()
+    """Make the GPU of a backend the one that this thread works on: CuPy launches there, wherever the arrays are.
+
+    Once for each selection: what a program tells CuPy after that holds.
+    """
+    if _here.settled is not chosen:
+        if array_api_compat.is_cupy_namespace(chosen.xp):
+            chosen.device.use()
+        _here.settled = chosen
     return chosen
+
+
+def _current_gpu(chosen: Backend) -> Any:
+    """Return the GPU that this thread works on if the backend is CuPy's, whose blocks may mix up those of threads."""
+    if not array_api_compat.is_cupy_namespace(chosen.xp):
+        return None
+    import cupy
+
+    return cupy.cuda.Device()
 
 
 def _resolve(spec: str | None, dtype: str | None) -> Backend:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import array_api_compat
 
-from xpnet.backend.selection import Backend
+from xpnet.backend.selection import Backend, in_force
 
 __all__ = ["carry"]
 
@@ -45,7 +45,7 @@ def carry(chosen: Backend) -> Callable[[], AbstractContextManager[object]]:
 
         @contextlib.contextmanager
         def on_device() -> Iterator[None]:
-            with chosen.device, stream:
+            with in_force(chosen), stream:  # `get` there would turn to the GPU of the process-wide selection
                 yield
 
         return on_device

@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0: done; 1: something went wrong, or a check has failed; 2: wrong arguments or a backend that cannot be used;
-        130: Ctrl-C.
+        0: done; 1: something went wrong, a value that cannot be included, or a check has failed; 2: a command line that
+        cannot be parsed, or a backend that cannot be used; 130: Ctrl-C; 141: the reader of the output has gone.
 
     Examples
     --------

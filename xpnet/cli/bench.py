@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables and write the JSON file."""
+    from xpnet import backend
     from xpnet.bench import CURVES, OPERATIONS, benchmark, tables
     from xpnet.files import atomic_write
 
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--json: there is no folder {args.json.parent}")
     if args.json and args.json.is_dir():
         raise ValueError(f"--json: {args.json} is a folder")
+    with backend.using(args.backend, dtype="float32"):
+        pass  # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)
     scaling = [] if args.scaling is None else args.scaling or list(CURVES)
     result = benchmark(

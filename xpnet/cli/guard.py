@@ -14,7 +14,7 @@ from xpnet.errors import BackendUnavailableError, MissingDependencyError, Operat
 __all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "UNUSABLE", "guarded"]
 
 FAILED = 1
-UNUSABLE = 2  # what argparse returns for a wrong command line too
+UNUSABLE = 2  # what argparse returns for a command line that it cannot parse, too
 INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
 BROKEN_PIPE = 141  # and for one whose reader has gone
 

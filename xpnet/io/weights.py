@@ -125,7 +125,19 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
             text = (file.metadata() or {}).get("xpnet")
         about = None if text is None else json.loads(text)
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file. {unchanged}") from None
+        raise WeightsError(f"{path}: {_why_not_opened(path)}. {unchanged}") from None
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: no safetensors file, or a damaged one ({error}). {unchanged}") from error
     return arrays, about if isinstance(about, dict) else None
+
+
+def _why_not_opened(path: str | os.PathLike[str]) -> str:
+    """Tell apart what safetensors does not: it calls files that may not be read missing, too."""
+    try:
+        with open(path, "rb"):
+            pass
+    except PermissionError:
+        return "permission denied; make the file readable for this user"
+    except OSError:
+        pass
+    return "no such file"

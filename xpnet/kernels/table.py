@@ -2,7 +2,8 @@
 
 A library's kernels stand in the module ``xpnet.kernels.<library>``. It is imported when the first arrays of
 that library come by, so ``import xpnet`` loads no torch and no CuPy. Arrays of NumPy get those of ``compiled``
-first, if ``XPNET_COMPILED`` allows it.
+first, if ``XPNET_COMPILED`` allows it. NumPy, CuPy and torch go by these names, with or without array_api_compat around
+them; any other library goes by the full name of its namespace, such as ``jax.numpy``, which is not NumPy.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from array_api_compat import is_cupy_namespace, is_numpy_namespace, is_torch_namespace
+
 from xpnet import config
 
 __all__ = ["find", "load", "register", "registered", "uses_compiled"]
 
+_OURS = {"numpy": is_numpy_namespace, "cupy": is_cupy_namespace, "torch": is_torch_namespace}
 _TABLE: dict[tuple[str, str], Callable[..., Any]] = {}  # (library or "agnostic", name) -> kernel
 _LOADED: set[str] = set()  # libraries whose module has been imported, or that have none
 
@@ -49,7 +53,7 @@ def load(library: str) -> None:
     if library in _LOADED:
         return
     module = f"xpnet.kernels.{library}"
-    if importlib.util.find_spec(module) is not None:
+    if "." not in library and importlib.util.find_spec(module) is not None:  # which would import what is before a dot
         prepare = getattr(importlib.import_module(module), "prepare", None)
         if prepare is not None:
             prepare()
@@ -58,7 +62,7 @@ def load(library: str) -> None:
 
 @functools.cache
 def _library(xp: Any) -> str:
-    return xp.__name__.rpartition(".")[2]
+    return next((library for library, is_it in _OURS.items() if is_it(xp)), xp.__name__)
 
 
 @functools.cache

@@ -104,7 +104,8 @@ class Adam(Optimizer):
         Decay of the means of g and of g**2.
     eps : float, default 1e-8
     amsgrad : bool, default False
-        Divide by the largest mean of g**2 so far, so that no weight's rate ever grows again.
+        Divide by the largest mean of g**2 so far, so that no weight's rate ever grows again. It cannot be changed
+        after the first update.
     **shared
         See `Optimizer`.
 
@@ -115,6 +116,7 @@ class Adam(Optimizer):
 
     kernel = "adam_update"
     state_names = ("m", "v")
+    fixed = ("groups", "amsgrad")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from xpnet import backend
 from xpnet.backend import Array
@@ -72,7 +72,8 @@ class Optimizer:
     Attributes
     ----------
     lr : float
-        May be set at any time; so may the others.
+        May be set at any time; so may the others, but for `groups` (and `amsgrad` of `Adam`), by which the first
+        update makes the state: from then on these cannot be changed.
     step : int
         Updates so far.
 
@@ -80,10 +81,13 @@ class Optimizer:
     ------
     ValueError
         If a setting is out of range.
+    StateError
+        If `groups` or `amsgrad` is set after the first update.
     """
 
     kernel: ClassVar[str]
     state_names: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[tuple[str, ...]] = ("groups",)  # settings that hold from the first update on
 
     def __init__(
         self,
@@ -114,6 +118,16 @@ class Optimizer:
         self._factors: dict[tuple[str, int], tuple[float, Array | None]] = {}
         self._grad_norm: Array | None = None
         settings_of(self, [])  # refuse bad groups here and not at the first update
+
+    if not TYPE_CHECKING:  # to a type checker it would say that an optimizer has attributes of any name
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in self.fixed and getattr(self, "_store", None) is not None:
+                raise StateError(
+                    type(self).__name__,
+                    f"{name} cannot be changed after the first update; make a new optimizer with it",
+                )
+            super().__setattr__(name, value)
 
     def _check(
         self,
@@ -258,8 +272,8 @@ class Optimizer:
         elif layout(store) != layout(self._store):
             raise StateError(
                 type(self).__name__,
-                "this optimizer's state belongs to another model, or to this one before it was moved; "
-                "make a new optimizer for each model",
+                "this optimizer's state belongs to another model, or to this one before it was moved or got other "
+                "layers; make a new optimizer for each model",
             )
         self._store = store
         self._factors = {}

@@ -98,8 +98,8 @@ def evaluation_data(saved: SavedRun, name: str | None = None, limit: int | None 
         low, high = float(found.test.x.min()), float(found.test.x.max())
         if not 0 <= low <= high <= found.max_value:
             raise DataError(
-                f"{found.name}: expected pixels from 0 to {found.max_value:g}, got {low:g} to {high:g}, which cannot be "
-                f"brought to what the model of {saved.path} learnt from; scale them to 0..1, or save them as uint8"
+                f"{found.name}: expected pixels from 0 to {found.max_value:g}, got {low:g} to {high:g}, which cannot "
+                f"be brought to what the model of {saved.path} learnt from; scale them to 0..1, or save them as uint8"
             )
     return found
 

@@ -18,7 +18,7 @@ from xpnet.kernels.cuda import is_wide
 from xpnet.kernels.cupy import cudnn
 from xpnet.kernels.cupy.bias import bias_gradient, with_bias
 from xpnet.kernels.cupy.graph import is_recording
-from xpnet.kernels.cupy.launch import THREADS, innermost, kernel, launch, window_argument
+from xpnet.kernels.cupy.launch import THREADS, innermost, launch, launch_grid, window_argument
 from xpnet.kernels.cupy.matmul import matmul
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
@@ -48,7 +48,7 @@ def _columns(x: Array, window: Window, block: Block) -> Array:
     col = cupy.empty((taps, L), dtype=x.dtype)
     grid = (-(-L // THREADS), min(65535, -(-taps // TAPS_PER_THREAD)))
     arguments = (x, col, window_argument(window), N, taps, rows.start, height, columns.start, width)
-    kernel("conv", "im2col", x.dtype, is_wide(max(x.size, col.size)))(grid, (THREADS,), arguments)
+    launch_grid("conv", "im2col", x.dtype, is_wide(max(x.size, col.size)), grid, THREADS, *arguments)
     return col
 
 
@@ -68,7 +68,7 @@ def _product(a: Array, b: Array) -> Array:
     # batches of 16-bit matrices CuPy would convert to float32, or refuse
     out = cupy.empty((G * M, b.shape[1]), dtype=b.dtype)
     for g in range(G):
-        out[g * M : (g + 1) * M] = a[g] @ b[g * K : (g + 1) * K]
+        out[g * M : (g + 1) * M] = matmul(a[g], b[g * K : (g + 1) * K])
     return out
 
 
@@ -138,7 +138,7 @@ def _weight_gradients(dy: Array, x: Array, window: Window, groups: int) -> Itera
             continue
         c, d = columns.reshape(groups, -1, columns.shape[1]), part.reshape(groups, -1, part.shape[1])
         by_group = d, c.swapaxes(1, 2)
-        yield matmul(*by_group) if is_recording() else cupy.stack([m @ n for m, n in zip(*by_group, strict=True)])
+        yield matmul(*by_group) if is_recording() else cupy.stack([*map(matmul, *by_group)])
 
 
 @register("cupy", "conv2d_input_gradient")

@@ -20,6 +20,8 @@ import cupy
 
 from xpnet import config
 from xpnet.backend import Array
+from xpnet.backend.memory import is_out_of_memory
+from xpnet.kernels.cupy.launch import check_device
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 
@@ -28,6 +30,7 @@ __all__ = ["Request", "describe", "forward", "input_gradient", "is_used", "weigh
 logger = logging.getLogger("xpnet")
 
 ALIGNMENT = 16  # bytes, which plans take for granted
+FAILURES = ("STATUS_EXECUTION_FAILED", "cudaError")  # of the device: they say nothing of a plan
 TYPES = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF", "bfloat16": "BFLOAT16"}
 
 Shape = tuple[int, ...]
@@ -126,6 +129,7 @@ def weight_gradient(dy: Array, x: Array, shape: Shape, window: Window) -> Array 
 
 def _run(operation: str, x: Array, W: Array, y: Array, window: Window) -> bool:
     """Write the result into its array; False if there is no plan. All arrays are contiguous but for W."""
+    check_device(operation, x, W, y)
     request = Request(
         operation, batch_first(cupy, x).shape, tuple(W.shape), batch_first(cupy, y).shape, x.dtype.name,
         window.padding, window.stride, window.dilation, config.get("allow_tf32"), config.get("deterministic"),
@@ -164,7 +168,10 @@ def _handle(device: int) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _plan(request: Request) -> Plan | None:
-    """Return the plan for a request, or None if cuDNN has none."""
+    """Return the plan for a request, or None if cuDNN has none.
+
+    Want of memory and failures of the device are raised, and so not kept: the next time there may be a plan.
+    """
     cudnn = _front_end()
     try:
         graph, tensors = describe(cudnn, request, handle=_handle(request.device))
@@ -177,6 +184,8 @@ def _plan(request: Request) -> Plan | None:
         graph.build_plans()
         return Plan(graph, tensors, int(graph.get_workspace_size()))
     except (cudnn.cudnnGraphNotSupportedError, NotImplementedError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error) or any(sign in str(error) for sign in FAILURES):
+            raise
         logger.info("cuDNN has no plan for %s, a matrix product does it: %s", request, error)
         return None
 

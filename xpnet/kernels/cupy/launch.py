@@ -10,15 +10,18 @@ import cupy
 import numpy as np
 
 from xpnet.backend import Array, wide_dtype
+from xpnet.errors import ArrayMismatchError
 from xpnet.kernels.cuda import OPTIONS, code, is_wide
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 
 __all__ = [
     "THREADS",
+    "check_device",
     "innermost",
     "kernel",
     "launch",
+    "launch_grid",
     "launch_sums",
     "packed",
     "power_of_two",
@@ -48,13 +51,46 @@ def kernel(source: str, name: str, dtype: Any, wide: bool) -> Any:
     return cupy.RawKernel(code(source, dtype.name, wide), name, OPTIONS)
 
 
-def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> None:
-    """Run a kernel with one thread for each of `size` elements, on arrays of the float type of `like`.
+@functools.cache
+def _has_several_gpus() -> bool:
+    return cupy.cuda.runtime.getDeviceCount() > 1
+
+
+def check_device(operation: str, *arguments: Any) -> None:
+    """Refuse arrays of another GPU than the one this thread works on.
+
+    CuPy launches there and makes new arrays there, whatever it is given, so following the arrays at a launch alone
+    would not do.
+    """
+    if not _has_several_gpus():
+        return
+    current = cupy.cuda.runtime.getDevice()
+    for a in arguments:
+        if isinstance(a, cupy.ndarray) and a.data.device_id != current:
+            there = a.data.device_id
+            raise ArrayMismatchError(
+                operation,
+                f"an array is on GPU {there}, but this thread works on GPU {current}; let it work there, by "
+                f"backend.use('cupy:{there}') or cupy.cuda.Device({there}).use(), or move the array with "
+                "backend.asarray",
+            )
+
+
+def launch_grid(
+    source: str, name: str, dtype: Any, wide: bool, grid: tuple[int, ...], threads: int, *arguments: Any
+) -> None:
+    """Run a kernel for arrays of one float type on a grid of blocks of so many threads: how all are launched.
 
     Arguments are arrays, None for a null pointer, int, float, bool, or NumPy values that are passed as they are.
     """
+    check_device(name, *arguments)
+    kernel(source, name, dtype, wide)(grid, (threads,), arguments)
+
+
+def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> None:
+    """Run a kernel with one thread for each of `size` elements, on arrays of the float type of `like`."""
     wide = is_wide(max(size, like.size))
-    kernel(source, name, like.dtype, wide)((-(-size // THREADS),), (THREADS,), arguments)
+    launch_grid(source, name, like.dtype, wide, (-(-size // THREADS),), THREADS, *arguments)
 
 
 def launch_sums(
@@ -69,10 +105,10 @@ def launch_sums(
     parts = -(-length // part)
     partial = cupy.empty((out.size, parts), wide_dtype(cupy, out.dtype)) if parts > 1 else None
     arguments = (*before, partial, out if partial is None else None, *after, part, parts)
-    block = (power_of_two(min(part, length)),)
-    kernel(source, name, out.dtype, wide)((out.size * parts,), block, arguments)
+    launch_grid(source, name, out.dtype, wide, (out.size * parts,), power_of_two(min(part, length)), *arguments)
     if partial is not None:
-        kernel("activation", "sum_parts", out.dtype, wide)((out.size,), (power_of_two(parts),), (partial, out, parts))
+        numbers = (out.dtype, wide, (out.size,), power_of_two(parts))
+        launch_grid("activation", "sum_parts", *numbers, partial, out, parts)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -8,14 +8,14 @@ import cupy
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import THREADS, kernel, power_of_two
+from xpnet.kernels.cupy.launch import THREADS, launch_grid, power_of_two
 from xpnet.kernels.table import register
 
 __all__ = ["softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
 
 
 def _launch(name: str, like: Array, blocks: int, threads: int, *arguments: Any) -> None:
-    kernel("loss", name, like.dtype, is_wide(like.size))((blocks,), (threads,), arguments)
+    launch_grid("loss", name, like.dtype, is_wide(like.size), (blocks,), threads, *arguments)
 
 
 @register("cupy", "softmax_cross_entropy_forward")

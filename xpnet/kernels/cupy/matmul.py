@@ -15,7 +15,7 @@ import numpy as np
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.cuda import is_wide
 from xpnet.kernels.cupy.graph import is_recording
-from xpnet.kernels.cupy.launch import THREADS, kernel
+from xpnet.kernels.cupy.launch import THREADS, check_device, launch_grid
 from xpnet.kernels.table import register
 
 __all__ = ["capturable_product", "matmul"]
@@ -39,6 +39,7 @@ BLOCKS = 128  # about one for each multiprocessor of a large GPU: with fewer til
 @register("cupy", "matmul")
 def matmul(a: Array, b: Array) -> Array:
     """Return a @ b."""
+    check_device("matmul", a, b)  # cuBLAS takes any address
     return capturable_product(a, b) if is_recording() else a @ b
 
 
@@ -61,10 +62,11 @@ def capturable_product(a: Array, b: Array) -> Array:
     wide = is_wide(max(_reach(a), _reach(b), out.size * parts))
     whole = out if partial is None else None
     grid = (math.prod(tiles), G * parts)
-    kernel("matmul", f"product_{name}", a.dtype, wide)(grid, (THREADS,), (a, b, whole, partial, product))
+    launch_grid("matmul", f"product_{name}", a.dtype, wide, grid, THREADS, a, b, whole, partial, product)
     if partial is not None:
         size = M * N
-        kernel("matmul", "sum_products", a.dtype, wide)((-(-size // 32), G), (THREADS,), (partial, out, size, parts))
+        grid = (-(-size // 32), G)
+        launch_grid("matmul", "sum_products", a.dtype, wide, grid, THREADS, partial, out, size, parts)
     return out
 
 

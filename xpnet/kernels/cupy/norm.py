@@ -10,7 +10,7 @@ import cupy
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import norm
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import innermost, kernel, launch, power_of_two
+from xpnet.kernels.cupy.launch import innermost, launch, launch_grid, power_of_two
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
@@ -39,8 +39,8 @@ class _Rows:
     def launch(self, name: str, *arguments: Any) -> None:
         """Run a kernel with one block for each part of each row."""
         wide = is_wide(self.channels * self.length)
-        grid, block = (self.channels * self.parts,), (power_of_two(min(self.part, self.length)),)
-        kernel("norm", name, self.dtype, wide)(grid, block, arguments)
+        grid, threads = (self.channels * self.parts,), power_of_two(min(self.part, self.length))
+        launch_grid("norm", name, self.dtype, wide, grid, threads, *arguments)
 
     @property
     def cut(self) -> tuple[int, int, int]:
