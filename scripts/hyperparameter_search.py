@@ -67,9 +67,12 @@ def search(args: argparse.Namespace) -> int:
 
     found = random_search(measure, space, trials=args.trials, seed=args.seed, report=report)
     print(found.table(args.top))
-    save_figure(plot(found, histories, args.top), args.out / "search.png")
-    trials = [{"score": t.score, "error": t.error, **t.settings} for t in found.ranked if not math.isnan(t.score)]
+    good = [t for t in found.ranked if not math.isnan(t.score)]
+    trials = [{"score": t.score, "error": t.error, **t.settings} for t in good]
     save_results(args.out / "results.json", origin(chosen), data=repr(images), trials=trials)
+    if not good:
+        raise ValueError("no trial came to a validation accuracy: nothing to draw; try lower values of --lr")
+    save_figure(plot(found, histories, args.top), args.out / "search.png")
     return 0
 
 

@@ -138,6 +138,15 @@ def test_a_search_draws_from_its_ranges_and_ranks(tmp_path: Path) -> None:
     assert float(table[1].split()[2]) == pytest.approx(scores[0], abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numbers do overflow
+def test_a_search_in_which_nothing_was_learnt_keeps_what_it_found(tmp_path: Path) -> None:
+    more = ["--trials", "2", "--epochs", "1", "--images", "100", "--lr", "1e20", "1e30", "--out", "out"]
+    result = run_quickly(tmp_path, "hyperparameter_search.py", *more)
+    assert result.returncode == 1
+    assert "error: no trial came to a validation accuracy" in result.stderr
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["trials"] == []
+
+
 def test_optimizers_start_alike_and_all_learn(tmp_path: Path) -> None:
     found, _ = results(tmp_path, "compare_optimizers.py")
     runs = found["optimizers"]

@@ -128,7 +128,8 @@ def test_choosing_by_held_out_images(capsys) -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "step", "plateau"])
 def test_schedules(schedule) -> None:
-    assert train("--epochs", "4", "--warmup", "1", "--schedule", schedule, "--out", "a") == 0
+    more = ["--validation", "0.2"] if schedule == "plateau" else []
+    assert train("--epochs", "4", "--warmup", "1", "--schedule", schedule, "--out", "a", *more) == 0
     rates = [e["lr"] for e in json.loads(Path("a/history.json").read_text())["epochs"]]
     assert rates[0] < 0.0011  # the warm-up ends with its epoch
     if schedule in ("cosine", "one_cycle", "step"):
@@ -238,6 +239,21 @@ def test_evaluate(trained, capsys, tmp_path) -> None:
     assert "on 50 test images" in capsys.readouterr().out
 
 
+def test_evaluate_looks_for_the_folder_before_it_works(trained, capsys) -> None:
+    assert main(["evaluate", "--run", str(trained), "--json", "absent/x.json", "--backend", "numpy"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--json: there is no folder absent" in captured.err
+
+
+def test_a_run_is_not_resumed_to_fewer_epochs_than_it_has(capsys) -> None:
+    assert train("--epochs", "3", "--out", "a") == 0
+    before = Path("a/settings.toml").read_text()
+    assert main(["train", "--resume", "a", "--epochs", "2"]) == 1
+    assert "train: a has 3 epochs already, expected no more than 2" in capsys.readouterr().err
+    assert Path("a/settings.toml").read_text() == before
+
+
 def test_evaluate_on_other_data_scales_them_by_their_own_range(trained, capsys) -> None:
     from xpnet import data
 
@@ -298,7 +314,7 @@ def test_predict_pictures_of_any_size_and_range(trained, capsys, tmp_path) -> No
     assert inverted == [a["classes"] for a in answers]
     pillow.fromarray(np.zeros((40, 30, 3), np.uint8)).save("colour.jpg")
     assert main(["predict", "colour.jpg", "--run", str(trained), "--top", "1", "--backend", "numpy"]) == 0
-    assert re.fullmatch(r"colour\.jpg: \d [\d.]+%\n", capsys.readouterr().out)
+    assert re.fullmatch(r".*best\.safetensors \(\d+ epochs\)\ncolour\.jpg: \d [\d.]+%\n", capsys.readouterr().out)
     assert main(["predict", "0.png", "none.png", "--run", str(trained), "--backend", "numpy"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""

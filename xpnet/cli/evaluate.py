@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.run.data import evaluation_data, held_out, pixel_scale
     from xpnet.training import ConfusionMatrix, evaluate
 
+    if args.json is not None and not args.json.parent.is_dir():  # not after all the work
+        raise ValueError(f"--json: there is no folder {args.json.parent}")
     arguments.use_backend(args)
     saved = open_run(chosen_run(args))
     data = evaluation_data(saved, args.data, args.limit)

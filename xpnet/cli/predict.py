@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     channels, height, width = saved.input_shape
     # all are read before anything is printed, so that a wrong name among them is not overlooked
     pictures = [read_image(path, size=(height, width), channels=channels) for path in args.images]
+    if not args.json:
+        print(f"{saved.path} ({saved.epochs} epochs)")
     for path, picture in zip(args.images, pictures, strict=True):
         pixels = (255 - picture if args.invert else picture) * (saved.max_value / 255.0)
         y = saved.model.predict(saved.prepared(pixels[np.newaxis]))

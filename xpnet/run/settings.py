@@ -108,10 +108,12 @@ class Settings:
         if name not in models.names():
             known = ", ".join(models.names())
             raise ValueError(f"settings: no model {name!r}{near(name, models.names())}; there are {known}")
-        if self.early_stopping is not None and not self.validation:
-            raise ValueError(
-                "settings: early_stopping needs validation, such as 0.1: the test images must not choose anything"
-            )
+        choosing = {"early_stopping": self.early_stopping is not None, "schedule plateau": self.schedule == "plateau"}
+        for name, is_wanted in choosing.items():
+            if is_wanted and not self.validation:
+                raise ValueError(
+                    f"settings: {name} needs validation, such as 0.1: the test images must not choose anything"
+                )
         if self.warmup >= self.epochs:
             raise ValueError(f"settings: warmup ({self.warmup}) must be less than epochs ({self.epochs})")
 

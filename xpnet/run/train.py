@@ -128,6 +128,11 @@ def train(
     if comm.is_root:  # the others are given its state and write nothing
         if resume:
             load_checkpoint(checkpoint.last, trainer)
+            if len(trainer.history) > settings.epochs:
+                raise ValueError(
+                    f"train: {folder} has {len(trainer.history)} epochs already, expected no more than "
+                    f"{settings.epochs}; leave out --epochs, or give as many or more"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         settings.save(folder / "settings.toml")
     if verbose:
