@@ -221,6 +221,20 @@ def test_a_run_keeps_its_settings(capsys) -> None:
     assert said.rstrip().endswith(": --lr")
 
 
+def test_a_run_is_not_cut_short_and_keeps_its_command(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["xpnet", "train", "--first"])
+    assert train("--epochs", "2", "--out", "a") == 0
+    settings = Path("a/settings.toml").read_bytes()
+    monkeypatch.setattr("sys.argv", ["xpnet", "train", "--resume", "a"])
+    assert main(["train", "--resume", "a", "--epochs", "1"]) == 1
+    error = capsys.readouterr().err
+    assert error == "error: train: the run in a has 2 epochs already; give --epochs more than that, got 1\n"
+    assert Path("a/settings.toml").read_bytes() == settings
+    for epochs in ("3", "4"):
+        assert main(["train", "--resume", "a", "--epochs", epochs]) == 0
+        assert json.loads(Path("a/history.json").read_text())["about"]["command"] == "xpnet train --first"
+
+
 def test_evaluate(trained, capsys, tmp_path) -> None:
     assert main(["evaluate", "--run", str(trained), "--json", "e.json", "--backend", "numpy"]) == 0
     output = capsys.readouterr().out
