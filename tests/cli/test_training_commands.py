@@ -93,6 +93,7 @@ def test_resuming_equals_an_uninterrupted_run(capsys) -> None:
     # nothing is left to do, and a second call changes nothing
     assert main(["train", "--resume", "half"]) == 0
     assert all(np.array_equal(whole[name], w) for name, w in weights("half").items())
+    assert main(["evaluate", "--run", "half", "--backend", "numpy"]) == 0  # on test images, with nothing held out
 
 
 @pytest.mark.parametrize("kept", ["best.safetensors", "history.json", "log.csv"])
@@ -128,7 +129,8 @@ def test_choosing_by_held_out_images(capsys) -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "step", "plateau"])
 def test_schedules(schedule) -> None:
-    assert train("--epochs", "4", "--warmup", "1", "--schedule", schedule, "--out", "a") == 0
+    held_out = ["--validation", "0.2"] if schedule == "plateau" else []
+    assert train("--epochs", "4", "--warmup", "1", "--schedule", schedule, *held_out, "--out", "a") == 0
     rates = [e["lr"] for e in json.loads(Path("a/history.json").read_text())["epochs"]]
     assert rates[0] < 0.0011  # the warm-up ends with its epoch
     if schedule in ("cosine", "one_cycle", "step"):

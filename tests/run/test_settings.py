@@ -26,6 +26,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too large": ({"validation": 1.0}, "validation must be below 1.0, got 1.0"),
     "choice": ({"schedule": "cos"}, "schedule must be one of constant, cosine, one_cycle, step, plateau, got 'cos'"),
     "stopping": ({"early_stopping": 3}, r"early_stopping needs validation, such as 0\.1: the test images must not"),
+    "plateau": ({"schedule": "plateau"}, r"schedule plateau needs validation, such as 0\.1: the test images must not"),
     "warmup": ({"warmup": 10}, r"warmup \(10\) must be less than epochs \(10\)"),
 }
 

@@ -108,10 +108,14 @@ class Settings:
         if name not in models.names():
             known = ", ".join(models.names())
             raise ValueError(f"settings: no model {name!r}{near(name, models.names())}; there are {known}")
-        if self.early_stopping is not None and not self.validation:
-            raise ValueError(
-                "settings: early_stopping needs validation, such as 0.1: the test images must not choose anything"
-            )
+        for wanted, name in (
+            (self.early_stopping is not None, "early_stopping"),
+            (self.schedule == "plateau", "schedule plateau"),
+        ):
+            if wanted and not self.validation:
+                raise ValueError(
+                    f"settings: {name} needs validation, such as 0.1: the test images must not choose anything"
+                )
         if self.warmup >= self.epochs:
             raise ValueError(f"settings: warmup ({self.warmup}) must be less than epochs ({self.epochs})")
 
