@@ -82,8 +82,7 @@ def evaluation_data(saved: SavedRun, name: str | None = None, limit: int | None 
         As `load_dataset` does; if images or classes are others than those of the model; and if the pixels of another
         range than the model learnt from are not in the range that they should have.
     """
-    wanted = {"data": name or saved.settings.data, "limit": limit, "validation": 0.0, "early_stopping": None}
-    found = load_dataset(Settings.from_dict(saved.settings.to_dict() | wanted))
+    found = load_dataset(Settings(data=name or saved.settings.data, limit=limit, seed=saved.settings.seed))
     if found.input_shape != saved.input_shape or len(found.classes) != len(saved.classes):
         raise DataError(
             f"{found.name}: images {found.input_shape} of {len(found.classes)} classes, but the model of {saved.path} "

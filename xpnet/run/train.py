@@ -29,6 +29,7 @@ from xpnet.training import (
     Trainer,
     load_checkpoint,
 )
+from xpnet.training.checkpoint import read_about
 from xpnet.viz import plot_history, save_figure
 
 __all__ = ["Outcome", "train"]
@@ -78,7 +79,7 @@ def train(
     resume : bool, default False
         Go on from ``last.safetensors`` in the folder, to the end that the settings say.
     command : str, optional
-        To be noted in ``history.json``.
+        To be noted in ``history.json``; a run that goes on keeps the one it was begun with.
     callbacks : sequence of Callback, optional
         Beside those that the settings ask for.
     verbose : bool, default True
@@ -109,7 +110,8 @@ def train(
     watched = tests
     if dataset.validation is not None:
         watched = held_out(*dataset.validation, scale, on_device=settings.on_device)
-    about = {
+    about: dict[str, Any] = {
+        "command": command,
         "settings": settings.to_dict(),
         "data": dataset.name,
         "classes": list(dataset.classes),
@@ -127,12 +129,7 @@ def train(
     )
     if comm.is_root:  # the others are given its state and write nothing
         if resume:
-            load_checkpoint(checkpoint.last, trainer)
-            if len(trainer.history) > settings.epochs:
-                raise ValueError(
-                    f"train: {folder} has {len(trainer.history)} epochs already, expected no more than "
-                    f"{settings.epochs}; leave out --epochs, or give as many or more"
-                )
+            about["command"] = _go_on(checkpoint.last, trainer, settings.epochs) or command
         folder.mkdir(parents=True, exist_ok=True)
         settings.save(folder / "settings.toml")
     if verbose:
@@ -141,7 +138,7 @@ def train(
         if resume:
             print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
     history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
-    described = origin(command, chosen) | {
+    described = origin(about["command"], chosen) | {
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
     }
@@ -198,6 +195,17 @@ def _trainer(
         communicator=comm if comm.size > 1 else None,
         cuda_graph=settings.cuda_graph == "always",
     )
+
+
+def _go_on(path: Path, trainer: Trainer, epochs: int) -> str:
+    """Put the trainer where the run has got to; return the command that began it, if it is known."""
+    load_checkpoint(path, trainer)
+    done = len(trainer.history)
+    if epochs < done:
+        raise ValueError(
+            f"train: the run in {path.parent} has {done} epochs already; give --epochs more than that, got {epochs}"
+        )
+    return str(read_about(path)["about"].get("command", ""))
 
 
 def _schedule(settings: Settings, batches: int) -> Schedule | None:
