@@ -69,6 +69,24 @@ def test_a_run_leaves_everything_in_a_new_folder(capsys) -> None:
     assert about["parameters"] == 1370
 
 
+@pytest.mark.parametrize("around", [False, True])
+def test_runs_begun_at_the_same_time_have_folders_of_their_own(monkeypatch, around) -> None:
+    folders: list[Path] = []
+
+    def fails(settings: Settings, folder: Path, **more: Any) -> None:
+        folders.append(folder)
+        if len(folders) == 1:  # the first one has not written anything yet
+            assert train() == 1
+        raise ValueError("before anything is written")
+
+    monkeypatch.setattr("xpnet.cli.train.train", fails)
+    if around:
+        Path("runs").mkdir()
+    assert train() == 1
+    assert folders == [Path("runs/tiny_convnet-digits"), Path("runs/tiny_convnet-digits-2")]
+    assert list(Path().rglob("*")) == ([Path("runs")] if around else [])  # no empty folder is left
+
+
 def test_settings_from_a_file_and_flags_before_it() -> None:
     assert train("--epochs", "1", "--augment", "shift:1", "--seed", "5", "--out", "a") == 0
     assert tomllib.loads(Path("a/settings.toml").read_text())["augment"] == "shift:1"

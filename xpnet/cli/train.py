@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import shlex
@@ -96,7 +97,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, comm: Communicator | None) -> int:
     plan = functools.partial(_plan, args, 1 if comm is None else comm.size)
-    settings, folder, resume = plan() if comm is None else comm.from_root(plan)
+    settings, folder, resume, made = plan() if comm is None else comm.from_root(plan)
+    try:
+        return _train(args, comm, settings, folder, resume)
+    finally:
+        with contextlib.suppress(OSError):  # not empty, as soon as anything has been written
+            for path in made:
+                path.rmdir()
+
+
+def _train(args: argparse.Namespace, comm: Communicator | None, settings: Settings, folder: Path, resume: bool) -> int:
     if comm is not None:
         comm = choose(comm, args.distributed, backend_name=settings.backend, dtype=settings.dtype)
     times = PhaseTimes(synchronize=True)
@@ -109,8 +119,9 @@ def _run(args: argparse.Namespace, comm: Communicator | None) -> int:
     return INTERRUPTED if outcome.history.interrupted else 0
 
 
-def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
-    """Return what the flags say: settings, folder, and whether a run goes on there."""
+def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool, list[Path]]:
+    """Return what the flags say: settings, folder, whether a run goes on there, and the folders made for it."""
+    made: list[Path] = []
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Settings) if hasattr(args, f.name)}
     if args.resume is not None:
         if args.config is not None or args.out is not None:
@@ -129,11 +140,13 @@ def _plan(args: argparse.Namespace, ranks: int) -> tuple[Settings, Path, bool]:
     else:
         values = Settings.read(args.config) if args.config is not None else {}
         settings = Settings.from_dict(args.base.to_dict() | values | given)
-        folder = _new_folder(args.out, settings)
         if args.scale_lr is not None:
             settings = _scaled(settings, ranks, args.scale_lr)
+        if args.out is None:
+            made = _new_folder(settings)
+        folder = made[0] if made else _empty(args.out)
     # a run that was ended before its first checkpoint begins again
-    return settings, folder, (folder / "last.safetensors").exists()
+    return settings, folder, (folder / "last.safetensors").exists(), made
 
 
 def _check_checkpoint(folder: Path) -> None:
@@ -162,22 +175,35 @@ def _scaled(settings: Settings, ranks: int, rule: str) -> Settings:
     return found
 
 
-def _new_folder(wanted: Path | None, settings: Settings) -> Path:
-    """Return a folder in which no run is lost: the one wanted, or the next free one named after model and data."""
-    if wanted is not None:
-        if wanted.is_dir() and any(wanted.iterdir()):
-            raise ValueError(
-                f"train: {wanted} is not empty; --resume {wanted} goes on with a run, another --out begins a new one"
-            )
-        return wanted
+def _empty(wanted: Path) -> Path:
+    """Return the folder that is wanted, if no run is lost there."""
+    if wanted.is_dir() and any(wanted.iterdir()):
+        raise ValueError(
+            f"train: {wanted} is not empty; --resume {wanted} goes on with a run, another --out begins a new one"
+        )
+    return wanted
+
+
+def _new_folder(settings: Settings) -> list[Path]:
+    """Make the next free folder named after model and data; return it, and the one around it if that is new too.
+
+    Making it is what claims it: of runs that are begun at the same time, each gets another.
+    """
     data = Path(settings.data).stem if "/" in settings.data else parse_spec(settings.data)[0]
     name = f"{parse_spec(settings.model)[0]}-{data}"
-    folder = Path("runs", name)
+    runs = Path("runs")
+    around = [] if runs.exists() else [runs]
+    runs.mkdir(exist_ok=True)
+    folder = runs / name
     number = 2
-    while folder.exists():
-        folder = Path("runs", f"{name}-{number}")
-        number += 1
-    return folder
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            folder = runs / f"{name}-{number}"
+            number += 1
+        else:
+            return [folder, *around]
 
 
 def script(description: str, argv: Sequence[str] | None = None, **defaults: Any) -> int:
