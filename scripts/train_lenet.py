@@ -6,4 +6,4 @@ import sys
 from xpnet.cli.train import script
 
 if __name__ == "__main__":
-    sys.exit(script(__doc__, model="lenet", data="auto:upscale=4", pixels="-1..1", epochs=15, batch_size=64))
+    sys.exit(script(__doc__, model="lenet", pixels="-1..1", epochs=15, batch_size=64))

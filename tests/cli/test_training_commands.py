@@ -272,13 +272,6 @@ def test_evaluate(trained, capsys, tmp_path) -> None:
     assert "on 50 test images" in capsys.readouterr().out
 
 
-def test_evaluate_looks_for_the_folder_before_it_works(trained, capsys) -> None:
-    assert main(["evaluate", "--run", str(trained), "--json", "absent/x.json", "--backend", "numpy"]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "--json: there is no folder absent" in captured.err
-
-
 def test_evaluate_on_other_data_scales_them_by_their_own_range(trained, capsys) -> None:
     from xpnet import data
 

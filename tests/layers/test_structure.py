@@ -59,6 +59,11 @@ class Broken(Twice):
         raise ZeroDivisionError("of the user")
 
 
+class BrokenInTraining(Broken):
+    def _forward(self, x, train):
+        return super()._forward(x, train) if train else (self.part.forward(x, train), None)
+
+
 @pytest.fixture
 def data(xp, rng):
     x = rng.standard_normal((12, 5)).astype(np.float32)
@@ -157,6 +162,16 @@ def test_a_parameter_of_two_layers_is_one(xp, data):
     assert model[0].W.data is model[1].W.data
 
 
+def test_what_could_not_be_built_can_be_built_once_it_is_mended(data):
+    broken = Broken(4)
+    model = Sequential(Dense(4), broken, Dense(3))
+    with pytest.raises(ZeroDivisionError, match="of the user"):
+        model.build((5,))
+    assert not any(layer.built for _, layer in model.named_layers())
+    broken._forward = super(Broken, broken)._forward
+    assert [p.name for p in model.build((5,)).parameters()] == ["0.W", "0.b", "1.part.W", "1.part.b", "2.W", "2.b"]
+
+
 @pytest.mark.parametrize("part", [Twice, Sometimes])
 def test_contexts_are_dropped_as_often_as_there_are_any(data, part):
     model = Sequential(Dense(4), part(4), Dense(4), Dense(3), checkpoint_every=2).build((5,))
@@ -172,7 +187,7 @@ def test_contexts_are_dropped_as_often_as_there_are_any(data, part):
 
 
 def test_what_a_forward_that_fails_has_kept_is_dropped(data):
-    model = Sequential(Dense(4), Broken(4), Dense(3))
+    model = Sequential(Dense(4), BrokenInTraining(4), Dense(3))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError, match="of the user"):
             model.forward(data[0])

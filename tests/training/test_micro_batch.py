@@ -78,5 +78,5 @@ def test_the_trainer_does_it(rng) -> None:
     assert pieces.optimizer.step == whole.optimizer.step == 9
     assert pieces.history["loss"] == pytest.approx(whole.history["loss"], rel=1e-5)
     np.testing.assert_allclose(pieces.model.store.segments[0].data, whole.model.store.segments[0].data, atol=1e-5)
-    with pytest.raises(ValueError, match="micro_batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="micro_batch must be a positive int, got 0"):
         Trainer(model(), micro_batch=0)

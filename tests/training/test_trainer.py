@@ -109,8 +109,8 @@ def test_unknown_names(settings, message) -> None:
     ("model", "settings", "message"),
     [
         (None, {}, "Trainer: model must be a layer, such as a Sequential, got None"),
-        (Dense(2), {"micro_batch": 0}, "Trainer: micro_batch must be at least 1, got 0"),
-        (Dense(2), {"micro_batch": 2.5}, r"Trainer: micro_batch must be a whole number, at least 1, got 2\.5"),
+        (Dense(2), {"micro_batch": 0}, "Trainer: micro_batch must be a positive int, got 0"),
+        (Dense(2), {"micro_batch": 2.5}, r"Trainer: micro_batch must be a positive int, got 2\.5"),
     ],
 )
 def test_unusable_settings(model, settings, message) -> None:
@@ -131,12 +131,10 @@ def test_data_that_are_no_pair(blobs) -> None:
 
 def test_wrong_use(blobs) -> None:
     trainer = Trainer(Dense(2))
-    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="epochs must be a positive int, got 0"):
         trainer.fit(blobs, epochs=0)
     for settings in ({"epochs": 1.5}, {"until": 1.5}):
-        with pytest.raises(
-            ArgumentError, match=r"Trainer\.fit: (epochs|until) must be a whole number, at least 1, got 1"
-        ):
+        with pytest.raises(ArgumentError, match=r"Trainer\.fit: (epochs|until) must be a positive int, got 1"):
             trainer.fit(blobs, **settings)
     with pytest.raises(OperationError, match=r"labels must be from 0 to 1 for 2 classes, got labels from 0 to 2"):
         trainer.fit(blobs, epochs=1, verbose=False)

@@ -102,7 +102,7 @@ def test_what_cannot_be_drawn_is_said():
         plot_model(LeNet())
     with pytest.raises(ShapeError, match=r'\(layer "conv2"\)'):
         plot_model(LeNet(), (1, 9, 9))
-    with pytest.raises(ArgumentError, match="depth must be a positive int or None, got 0"):
+    with pytest.raises(ArgumentError, match="depth must be a positive int, got 0"):
         plot_model(LeNet(), (1, 28, 28), depth=0)
     with pytest.raises(ValueError, match="1 axes needed, for the drawing; got 0"):
         plot_model(LeNet(), (1, 28, 28), ax=[])

@@ -52,6 +52,16 @@ def positive(text: str) -> int:
     return value
 
 
+def new_file(text: str) -> Path:
+    """Parse the path of a file to be written, so that a wrong one is told before the work and not after it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, expected a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
 def shape(text: str) -> tuple[int, ...]:
     """Parse ``3,224,224`` or ``3x224x224``: positive sizes without the batch."""
     try:

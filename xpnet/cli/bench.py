@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from xpnet.cli import arguments
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, cupy, ... (%(default)s)")
     parser.add_argument("--threads", type=arguments.positive, default=1, help="of BLAS and of PyTorch (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few repetitions and no peak memory: a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--json", type=arguments.new_file, metavar="FILE", help="write everything that was measured")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,10 +70,6 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.bench import CURVES, OPERATIONS, benchmark, tables
     from xpnet.files import atomic_write
 
-    if args.json and not args.json.parent.is_dir():
-        raise ValueError(f"--json: there is no folder {args.json.parent}")
-    if args.json and args.json.is_dir():
-        raise ValueError(f"--json: {args.json} is a folder")
     with backend.using(args.backend, dtype="float32"):
         pass  # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from xpnet.cli import arguments
@@ -20,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data", metavar="NAME", help="by default the data set that the run was trained on")
     parser.add_argument("--limit", type=arguments.positive, metavar="N", help="the first so many test images only")
     parser.add_argument("--batch-size", type=arguments.positive, default=256, help="images at a time (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    parser.add_argument("--json", type=arguments.new_file, metavar="FILE", help="write the numbers")
     arguments.add_backend_arguments(parser)
     parser.set_defaults(func=run)
 
@@ -32,8 +31,6 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.run.data import evaluation_data, held_out, pixel_scale
     from xpnet.training import ConfusionMatrix, evaluate
 
-    if args.json is not None and not args.json.parent.is_dir():  # not after all the work
-        raise ValueError(f"--json: there is no folder {args.json.parent}")
     arguments.use_backend(args)
     saved = open_run(chosen_run(args))
     data = evaluation_data(saved, args.data, args.limit)

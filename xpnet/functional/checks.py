@@ -15,6 +15,7 @@ __all__ = [
     "check_images",
     "check_ndim",
     "check_not_negative",
+    "check_positive_int",
     "describe_non_finite",
     "is_integer",
     "is_number",
@@ -169,6 +170,19 @@ def check_not_negative(operation: str, **settings: float) -> None:
     for name, value in settings.items():
         if not is_number(value) or not 0.0 <= value < math.inf:
             raise ArgumentError(operation, f"{name} must be finite and at least 0, got {value!r}")
+
+
+def check_positive_int(operation: str, name: str, value: Any) -> int:
+    """Return a setting as an int, or refuse what is no positive one.
+
+    Raises
+    ------
+    ArgumentError
+        If it is another number, a bool or no number at all.
+    """
+    if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
+        raise ArgumentError(operation, f"{name} must be a positive int, got {value!r}")
+    return int(value)
 
 
 def describe_non_finite(x: Array) -> str | None:

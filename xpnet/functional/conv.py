@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from xpnet.backend import Array, array_namespace, device_of
 from xpnet.errors import ArgumentError, OperationError, ShapeError
-from xpnet.functional.checks import check_arrays, check_gradient, check_images, is_relu
+from xpnet.functional.checks import check_arrays, check_gradient, check_images, check_positive_int, is_relu
 from xpnet.kernels import find
 from xpnet.kernels.agnostic.conv import gather_columns, scatter_columns
 from xpnet.kernels.geometry import Padding, Window, make_window
@@ -216,13 +216,6 @@ def _choose(xp: Any, algorithm: str, x: Array, W: Array, window: Window, groups:
     return algorithm
 
 
-def check_groups(operation: str, groups: Any) -> int:
-    """Return groups as an int, or refuse what is no positive one."""
-    if not hasattr(groups, "__index__") or isinstance(groups, bool) or groups < 1:
-        raise ArgumentError(operation, f"groups must be a positive int, got {groups!r}")
-    return int(groups)
-
-
 def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
     """Return groups as an int, or refuse weights, groups or bias that do not fit the images or each other."""
     C = x.shape[1]
@@ -232,7 +225,7 @@ def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
 
     if len(W.shape) != 4 or 0 in W.shape:
         raise ShapeError("conv2d", f"W must have 4 axes (F, C/groups, KH, KW), none empty; {shapes()}")
-    groups = check_groups("conv2d", groups)
+    groups = check_positive_int("conv2d", "groups", groups)
     if C % groups or W.shape[0] % groups:
         raise ShapeError(
             "conv2d",

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.errors import ShapeError
-from xpnet.functional.checks import check_arrays, check_gradient, check_images
-from xpnet.functional.conv import check_groups, kernel_name
+from xpnet.functional.checks import check_arrays, check_gradient, check_images, check_positive_int
+from xpnet.functional.conv import kernel_name
 from xpnet.kernels import find
 from xpnet.kernels.geometry import Padding, Window, make_transposed_window
 from xpnet.kernels.layout import batch_first, batch_innermost
@@ -164,7 +164,7 @@ def _check_weights(x: Array, W: Array, b: Array | None, groups: Any) -> int:
     C, shapes = x.shape[1], f"x.shape={tuple(x.shape)}, W.shape={tuple(W.shape)}"
     if len(W.shape) != 4 or 0 in W.shape:
         raise ShapeError(operation, f"W must have 4 axes (C, F/groups, KH, KW), none empty; {shapes}")
-    groups = check_groups(operation, groups)
+    groups = check_positive_int(operation, "groups", groups)
     if W.shape[0] != C:
         raise ShapeError(operation, f"x has {C} channels but W expects {W.shape[0]} ({shapes})")
     if C % groups:

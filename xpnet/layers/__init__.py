@@ -32,6 +32,7 @@ from xpnet.layers.conv_transpose import ConvTranspose2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.group_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xpnet.layers.linear import Dense, Flatten
+from xpnet.layers.module import Module
 from xpnet.layers.norm import BatchNorm
 from xpnet.layers.observe import Observer, observing
 from xpnet.layers.parameter import Parameter
@@ -66,6 +67,7 @@ __all__ = [
     "LocalResponseNorm",
     "LogSoftmax",
     "Mish",
+    "Module",
     "Multiply",
     "Observer",
     "PReLU",

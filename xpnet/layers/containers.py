@@ -9,6 +9,7 @@ from typing import Any
 
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
+from xpnet.functional.checks import check_positive_int
 from xpnet.layers import state, structure
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new, weights_folded
@@ -52,11 +53,8 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer | Mapping[str, Layer], checkpoint_every: int | None = None) -> None:
         super().__init__()
         self._layers = named_children("Sequential", layers)
-        whole = hasattr(checkpoint_every, "__index__") and not isinstance(checkpoint_every, bool)
-        if checkpoint_every is not None and not (whole and checkpoint_every > 0):
-            raise ArgumentError(
-                "Sequential", f"checkpoint_every must be a positive int or None, got {checkpoint_every!r}"
-            )
+        if checkpoint_every is not None:
+            checkpoint_every = check_positive_int("Sequential", "checkpoint_every", checkpoint_every)
         self.checkpoint_every = checkpoint_every
         self._learning = (-1, 0)  # changes of the structure, and the position of the first layer with parameters then
 

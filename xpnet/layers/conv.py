@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from xpnet import init as initializers
 from xpnet.backend import Array
-from xpnet.errors import ArgumentError, ShapeError
+from xpnet.errors import ShapeError
 from xpnet.functional import conv2d_backward, conv2d_forward
-from xpnet.functional.conv import check_algorithm, check_groups, conv2d_backward_of_new
+from xpnet.functional.checks import check_positive_int
+from xpnet.functional.conv import check_algorithm, conv2d_backward_of_new
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_window, pair
 from xpnet.layers.activation import activation_pair, keeps_with_activation
@@ -48,7 +49,7 @@ class Convolution(Layer):
         data_format: str,
     ) -> None:
         super().__init__()
-        self.filters = check_positive(self.operation, "filters", filters)
+        self.filters = check_positive_int(self.operation, "filters", filters)
         self.kernel_size = pair(self.operation, "kernel_size", kernel_size)
         self.stride = pair(self.operation, "stride", stride)
         self.padding = padding
@@ -106,13 +107,6 @@ class Convolution(Layer):
     def _settings(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"filters": self.filters, "kernel_size": self.kernel_size}
         return shown | {k: getattr(self, k) for k, v in self._DEFAULTS.items() if getattr(self, k) != v}
-
-
-def check_positive(operation: str, name: str, value: Any) -> int:
-    """Return a setting as an int, or refuse what is no positive one."""
-    if not hasattr(value, "__index__") or value < 1:
-        raise ArgumentError(operation, f"{name} must be a positive int, got {value!r}")
-    return int(value)
 
 
 class Conv2D(Convolution):
@@ -178,7 +172,7 @@ class Conv2D(Convolution):
             filters, kernel_size, stride=stride, padding=padding, dilation=dilation, activation=activation,
             bias=bias, init=init, bias_init=bias_init, data_format=data_format,
         )  # fmt: skip
-        self.groups = check_groups(self.operation, groups)
+        self.groups = check_positive_int(self.operation, "groups", groups)
         check_algorithm(self.operation, algorithm)
         self.algorithm = algorithm
 

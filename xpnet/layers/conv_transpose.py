@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from xpnet.backend import Array
 from xpnet.errors import ShapeError
 from xpnet.functional import conv_transpose2d_backward, conv_transpose2d_forward
-from xpnet.functional.conv import check_groups
+from xpnet.functional.checks import check_positive_int
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_transposed_window, pair
 from xpnet.layers.base import Shape
@@ -83,7 +83,7 @@ class ConvTranspose2D(Convolution):
             bias=bias, init=init, bias_init=bias_init, data_format=data_format,
         )  # fmt: skip
         self.output_padding = pair(self.operation, "output_padding", output_padding, minimum=0)
-        self.groups = check_groups(self.operation, groups)
+        self.groups = check_positive_int(self.operation, "groups", groups)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
         C = image_shape(self.operation, input_shape, self.data_format)[0]

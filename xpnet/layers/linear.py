@@ -7,8 +7,9 @@ from typing import Any
 
 from xpnet import init as initializers
 from xpnet.backend import Array
-from xpnet.errors import ArgumentError, ShapeError
+from xpnet.errors import ShapeError
 from xpnet.functional import flatten_backward, flatten_forward, linear_backward, linear_forward
+from xpnet.functional.checks import check_positive_int
 from xpnet.init import Fans, Initializer
 from xpnet.layers.activation import activation_pair, keeps_with_activation
 from xpnet.layers.base import Layer, Shape
@@ -63,9 +64,7 @@ class Dense(Layer):
         bias_init: str | Initializer = "zeros",
     ) -> None:
         super().__init__()
-        if not hasattr(units, "__index__") or units < 1:
-            raise ArgumentError("Dense", f"units must be a positive int, got {units!r}")
-        self.units = int(units)
+        self.units = check_positive_int("Dense", "units", units)
         self.activation = activation
         self.bias = bias
         self.init, self.bias_init = initializers.by_name(init), initializers.by_name(bias_init)

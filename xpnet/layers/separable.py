@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from xpnet.backend import Array
 from xpnet.functional import conv2d_backward, conv2d_forward
+from xpnet.functional.checks import check_positive_int
 from xpnet.functional.conv import conv2d_backward_of_new
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding
 from xpnet.layers.base import Shape
-from xpnet.layers.conv import Convolution, check_positive
+from xpnet.layers.conv import Convolution
 from xpnet.layers.data_format import image_shape
 from xpnet.layers.parameter import Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps
@@ -93,7 +94,7 @@ class SeparableConv2D(Convolution):
             filters, kernel_size, stride=stride, padding=padding, dilation=dilation, activation=activation,
             bias=bias, init=init, bias_init=bias_init, data_format=data_format,
         )  # fmt: skip
-        self.multiplier = check_positive(self.operation, "multiplier", multiplier)
+        self.multiplier = check_positive_int(self.operation, "multiplier", multiplier)
 
     def _ends_in_relu(self) -> bool:
         return type(self) is SeparableConv2D and self._activation is None

@@ -11,24 +11,24 @@ from xpnet.errors import WeightsError
 from xpnet.layers import structure
 
 if TYPE_CHECKING:
-    from xpnet.layers.base import Layer
+    from xpnet.layers.module import Module
 
 __all__ = ["copy_random_state", "copy_state", "load_random_state", "load_state", "move", "moving"]
 
 UNCHANGED = "The model has not been changed."
 
 
-def _live(model: Layer) -> dict[str, Array]:
+def _live(model: Module) -> dict[str, Array]:
     arrays = {path: p.data for path, p in model.named_parameters()}
     return arrays | {path: getattr(layer, name) for path, layer, name in model.named_buffers()}
 
 
-def copy_state(model: Layer) -> dict[str, Array]:
+def copy_state(model: Module) -> dict[str, Array]:
     """Return copies of all parameters and buffers by path."""
     return {path: backend.array_namespace(a).asarray(a, copy=True) for path, a in _live(model).items()}
 
 
-def load_state(model: Layer, arrays: Mapping[str, Any]) -> None:
+def load_state(model: Module, arrays: Mapping[str, Any]) -> None:
     """Take over parameters and buffers from arrays of any library and float type."""
     expected = _live(model)
     if not isinstance(arrays, Mapping):
@@ -41,7 +41,7 @@ def load_state(model: Layer, arrays: Mapping[str, Any]) -> None:
         setattr(layer, name, checked[path])
 
 
-def copy_random_state(model: Layer) -> dict[str, int]:
+def copy_random_state(model: Module) -> dict[str, int]:
     """Return the numbers that the next random masks follow from, by path."""
     return {
         (f"{path}.{name}" if path else name): getattr(layer, name)
@@ -50,7 +50,7 @@ def copy_random_state(model: Layer) -> dict[str, int]:
     }
 
 
-def load_random_state(model: Layer, numbers: Mapping[str, int]) -> None:
+def load_random_state(model: Module, numbers: Mapping[str, int]) -> None:
     """Take over what `copy_random_state` returned."""
     _check_names(set(copy_random_state(model)), set(numbers))
     for path, number in numbers.items():
@@ -61,7 +61,7 @@ def load_random_state(model: Layer, numbers: Mapping[str, int]) -> None:
             setattr(layer, name, numbers[f"{path}.{name}" if path else name])
 
 
-def moving(model: Layer) -> Callable[[], None]:
+def moving(model: Module) -> Callable[[], None]:
     """Note what a training forward changes, statistics and counts of random masks; return what puts it back."""
     seen, places = model._moving
     if seen != structure.changes():
@@ -106,7 +106,7 @@ def _convert(path: str, value: Any, like: Array) -> Array:
     return backend.asarray_like(host, like)
 
 
-def move(model: Layer, name: str, dtype: str | None) -> None:
+def move(model: Module, name: str, dtype: str | None) -> None:
     """Move a built model to another backend, device or float type."""
     parameters = model.parameters()
     if dtype is None and parameters:
@@ -118,11 +118,11 @@ def move(model: Layer, name: str, dtype: str | None) -> None:
             (layer, own, backend.asarray(backend.to_numpy(getattr(layer, own)), dtype=wide, copy=True))
             for _, layer, own in model.named_buffers()
         ]
-    model.forget()
+    for _, layer in model.named_layers():
+        layer._pending.clear()
+        layer._store = None
     for p, data in zip(parameters, moved, strict=True):
         p.place(data)
     for layer, own, array in buffers:
         setattr(layer, own, array)
-    for _, layer in model.named_layers():
-        layer._store = None
     model._adopt()

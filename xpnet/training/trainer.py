@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from xpnet._interrupt import InterruptGuard
 from xpnet.backend import Array, dtype_name
 from xpnet.data import Loader
 from xpnet.errors import ArgumentError, NonFiniteError
+from xpnet.functional.checks import check_positive_int
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
@@ -124,7 +124,7 @@ class Trainer:
         if not isinstance(model, Layer):
             raise ArgumentError("Trainer", f"model must be a layer, such as a Sequential, got {model!r}")
         if micro_batch is not None:
-            micro_batch = _at_least_1("Trainer", "micro_batch", micro_batch)
+            micro_batch = check_positive_int("Trainer", "micro_batch", micro_batch)
         if cuda_graph:
             require_cupy(model)
             if communicator is not None:
@@ -262,7 +262,7 @@ class Trainer:
         if epochs is not None and until is not None:
             raise ValueError(f"Trainer.fit: give epochs ({epochs}) or until ({until}), not both")
         name, value = ("until", until) if until is not None else ("epochs", 1 if epochs is None else epochs)
-        value = _at_least_1("Trainer.fit", name, value)
+        value = check_positive_int("Trainer.fit", name, value)
         return value if name == "until" else len(self.history) + value
 
     def _call(self, hook: str, *args: Any) -> None:
@@ -397,17 +397,6 @@ def _data_parallel(communicator: Communicator) -> Alone:
     from xpnet.distributed import DataParallel  # which itself needs this package
 
     return DataParallel(communicator)
-
-
-def _at_least_1(operation: str, name: str, value: Any) -> int:
-    """Refuse anything but a whole number from 1 on."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(operation, f"{name} must be a whole number, at least 1, got {value!r}") from None
-    if number < 1:
-        raise ArgumentError(operation, f"{name} must be at least 1, got {value!r}")
-    return number
 
 
 def _check_data(name: str, data: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.backend import Array, array_namespace, asarray_like, finfo, to_numpy
 from xpnet.errors import ArgumentError, ShapeError
-from xpnet.functional.checks import check_not_negative
+from xpnet.functional.checks import check_not_negative, check_positive_int
 from xpnet.layers import Layer
 from xpnet.layers.data_format import from_nchw, to_nchw
 from xpnet.random import generator
@@ -110,8 +110,7 @@ def maximize_activation(
 
 
 def _check_settings(name: str, steps: Any, lr: float, decay: float, bounds: Any) -> None:
-    if not hasattr(steps, "__index__") or steps < 1:
-        raise ArgumentError(name, f"steps must be a positive int, got {steps!r}")
+    check_positive_int(name, "steps", steps)
     check_not_negative(name, lr=lr, decay=decay)
     if bounds is not None and not (len(bounds) == 2 and -math.inf < bounds[0] < bounds[1] < math.inf):
         raise ArgumentError(name, f"bounds must be (low, high) with low < high, got {bounds!r}")

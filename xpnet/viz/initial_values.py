@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet import init as initializers
 from xpnet.backend import Array, asarray, get, to_numpy
+from xpnet.functional.checks import check_positive_int
 from xpnet.init import Initializer
 from xpnet.layers import Dense, Layer, Sequential
 from xpnet.random import generator
@@ -136,8 +137,7 @@ def initial_activations(
     [1, 1, 1, 1, 1]
     """
     for name, value in (("layers", layers), ("units", units), ("samples", samples)):
-        if not hasattr(value, "__index__") or value < 1:
-            raise ValueError(f"initial_activations: {name} must be a positive int, got {value!r}")
+        check_positive_int("initial_activations", name, value)
     dense = {str(i + 1): Dense(units, activation=activation, init=init) for i in range(layers)}
     model = Sequential(dense).build((units,), rng=seed)
     x = asarray(generator(seed, 1).standard_normal((samples, units)), dtype=get().dtype)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from xpnet.errors import ArgumentError
+from xpnet.functional.checks import check_positive_int
 from xpnet.layers import Identity, Layer
 from xpnet.layers.summary import Row
 from xpnet.optional import require
@@ -88,8 +88,8 @@ def plot_model(
     Conv2D
     6 x 24 x 24, 156 parameters
     """
-    if depth is not None and (not hasattr(depth, "__index__") or depth < 1):
-        raise ArgumentError("plot_model", f"depth must be a positive int or None, got {depth!r}")
+    if depth is not None:
+        check_positive_int("plot_model", "depth", depth)
     summary = model.summary(input_shape)
     rows = {row.path: row for row in summary.rows}
     first = _Block(f"input\n{_sizes(summary.input_shape)}", "input")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet import backend, optim
+from xpnet.functional.checks import check_positive_int
 from xpnet.gradcheck import numerical_gradient
 from xpnet.init import Fans
 from xpnet.layers.base import Layer, Shape
@@ -105,8 +106,7 @@ def optimizer_path(optimizer: Optimizer, f: Callable[[Any, Any], Any], start: Po
            [ 2. , -1. ],
            [ 1. , -0.5]])
     """
-    if not hasattr(steps, "__index__") or steps < 1:
-        raise ValueError(f"optimizer_path: steps must be a positive int, got {steps!r}")
+    steps = check_positive_int("optimizer_path", "steps", steps)
     with backend.using("numpy", dtype="float64"), np.errstate(all="ignore"):
         model = _Point((float(start[0]), float(start[1])))
         model.build((2,))

@@ -8,15 +8,9 @@ extern "C" __global__ void depthwise_forward(const T* x, const T* W, T* y, const
     const Place at(e, N, s.OH, s.OW);
     const I c = at.c / I(filters);
     A sum = A(0);
-    for (int i = 0; i < s.KH; ++i) {
-        const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
-        if (h < 0 || h >= s.H) continue;
-        for (int j = 0; j < s.KW; ++j) {
-            const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
-            if (w < 0 || w >= s.W) continue;
-            sum += A(W[(at.c * s.KH + i) * s.KW + j]) * A(x[((c * s.H + h) * s.W + w) * N + at.n]);
-        }
-    }
+    each_pixel_read(s, at, [&](int i, int j, int h, int w) {
+        sum += A(W[(at.c * s.KH + i) * s.KW + j]) * A(x[offset(c, h, w, at.n, N, s.H, s.W)]);
+    });
     y[e] = T(sum);
 }
 
@@ -27,17 +21,10 @@ extern "C" __global__ void depthwise_input_gradient(const T* dy, const T* W, T* 
     if (e >= I(size)) return;
     const Place at(e, N, s.H, s.W);
     A sum = A(0);
-    for (I f = at.c * I(filters); f < (at.c + 1) * I(filters); ++f) {
-        for (int i = 0; i < s.KH; ++i) {
-            const int oh = output_of(at.row, i, s.dilation_h, s.stride_h, s.top, 0, s.OH);
-            if (oh < 0) continue;
-            for (int j = 0; j < s.KW; ++j) {
-                const int ow = output_of(at.column, j, s.dilation_w, s.stride_w, s.left, 0, s.OW);
-                if (ow < 0) continue;
-                sum += A(W[(f * s.KH + i) * s.KW + j]) * A(dy[((f * s.OH + oh) * s.OW + ow) * N + at.n]);
-            }
-        }
-    }
+    for (I f = at.c * I(filters); f < (at.c + 1) * I(filters); ++f)
+        each_reader(s, at, [&](int i, int j, int oh, int ow) {
+            sum += A(W[(f * s.KH + i) * s.KW + j]) * A(dy[offset(f, oh, ow, at.n, N, s.OH, s.OW)]);
+        });
     dx[e] = T(sum);
 }
 
@@ -51,15 +38,13 @@ extern "C" __global__ void depthwise_weight_gradient(const T* dy, const T* x, A*
     const I stop = start + I(part) < length ? start + I(part) : length;
     const int j = int(tap % s.KW), i = int(tap / s.KW % s.KH);
     const I f = tap / s.KW / s.KH;
-    const T* image = x + f / I(filters) * s.H * s.W * N;
-    const T* gradient = dy + f * length;
     A sum = A(0);
     for (I e = start + I(threadIdx.x); e < stop; e += I(blockDim.x)) {
         const Place at(e, N, s.OH, s.OW);
         const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
         const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
         if (h >= 0 && h < s.H && w >= 0 && w < s.W)
-            sum += A(gradient[e]) * A(image[(I(h) * s.W + w) * N + at.n]);
+            sum += A(dy[f * length + e]) * A(x[offset(f / I(filters), h, w, at.n, N, s.H, s.W)]);
     }
     sum = block_sum(sum);
     if (threadIdx.x != 0) return;

@@ -7,17 +7,11 @@ extern "C" __global__ void max_pool_forward(const T* x, T* y, const Window s, lo
     const Place at(e, N, s.OH, s.OW);
     A best = A(0);
     bool seen = false;
-    for (int i = 0; i < s.KH; ++i) {
-        const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
-        if (h < 0 || h >= s.H) continue;
-        for (int j = 0; j < s.KW; ++j) {
-            const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
-            if (w < 0 || w >= s.W) continue;
-            const A value = A(x[((at.c * s.H + h) * s.W + w) * N + at.n]);
-            if (!seen || value > best || value != value) best = value;  // NaN wins and stays
-            seen = true;
-        }
-    }
+    each_pixel_read(s, at, [&](int, int, int h, int w) {
+        const A value = A(x[offset(at.c, h, w, at.n, N, s.H, s.W)]);
+        if (!seen || value > best || value != value) best = value;  // NaN wins and stays
+        seen = true;
+    });
     y[e] = T(best);
 }
 
@@ -29,7 +23,7 @@ __device__ inline bool is_first(const T* x, const Window& s, const Place& at, I 
         if (h < 0 || h >= s.H) continue;
         for (int b = 0; b < (a < i ? s.KW : j); ++b) {
             const int w = left + b * s.dilation_w;
-            if (w >= 0 && w < s.W && A(x[((at.c * s.H + h) * s.W + w) * N + at.n]) == value) return false;
+            if (w >= 0 && w < s.W && A(x[offset(at.c, h, w, at.n, N, s.H, s.W)]) == value) return false;
         }
     }
     return true;
@@ -43,18 +37,11 @@ extern "C" __global__ void max_pool_backward(const T* dy, const T* x, const T* y
     const Place at(e, N, s.H, s.W);
     const A value = A(x[e]);
     A sum = A(0);
-    for (int i = 0; i < s.KH; ++i) {
-        const int oh = output_of(at.row, i, s.dilation_h, s.stride_h, s.top, 0, s.OH);
-        if (oh < 0) continue;
-        for (int j = 0; j < s.KW; ++j) {
-            const int ow = output_of(at.column, j, s.dilation_w, s.stride_w, s.left, 0, s.OW);
-            if (ow < 0) continue;
-            const I o = ((at.c * s.OH + oh) * s.OW + ow) * N + at.n;
-            if (A(y[o]) == value &&
-                is_first(x, s, at, N, oh * s.stride_h - s.top, ow * s.stride_w - s.left, i, j, value))
-                sum += A(dy[o]);
-        }
-    }
+    each_reader(s, at, [&](int i, int j, int oh, int ow) {
+        const I o = offset(at.c, oh, ow, at.n, N, s.OH, s.OW);
+        if (A(y[o]) == value && is_first(x, s, at, N, oh * s.stride_h - s.top, ow * s.stride_w - s.left, i, j, value))
+            sum += A(dy[o]);
+    });
     dx[e] = T(sum);
 }
 
@@ -82,14 +69,8 @@ extern "C" __global__ void average_pool_forward(const T* x, T* y, const Window s
     if (e >= I(size)) return;
     const Place at(e, N, s.OH, s.OW);
     A sum = A(0);
-    for (int i = 0; i < s.KH; ++i) {
-        const int h = at.row * s.stride_h - s.top + i * s.dilation_h;
-        if (h < 0 || h >= s.H) continue;
-        for (int j = 0; j < s.KW; ++j) {
-            const int w = at.column * s.stride_w - s.left + j * s.dilation_w;
-            if (w >= 0 && w < s.W) sum += A(x[((at.c * s.H + h) * s.W + w) * N + at.n]);
-        }
-    }
+    each_pixel_read(
+        s, at, [&](int, int, int h, int w) { sum += A(x[offset(at.c, h, w, at.n, N, s.H, s.W)]); });
     y[e] = T(sum * weight(s, at.row, at.column, pad));
 }
 
@@ -99,13 +80,8 @@ extern "C" __global__ void average_pool_backward(const T* dy, T* dx, const Windo
     if (e >= I(size)) return;
     const Place at(e, N, s.H, s.W);
     A sum = A(0);
-    for (int i = 0; i < s.KH; ++i) {
-        const int oh = output_of(at.row, i, s.dilation_h, s.stride_h, s.top, 0, s.OH);
-        if (oh < 0) continue;
-        for (int j = 0; j < s.KW; ++j) {
-            const int ow = output_of(at.column, j, s.dilation_w, s.stride_w, s.left, 0, s.OW);
-            if (ow >= 0) sum += A(dy[((at.c * s.OH + oh) * s.OW + ow) * N + at.n]) * weight(s, oh, ow, pad);
-        }
-    }
+    each_reader(s, at, [&](int, int, int oh, int ow) {
+        sum += A(dy[offset(at.c, oh, ow, at.n, N, s.OH, s.OW)]) * weight(s, oh, ow, pad);
+    });
     dx[e] = T(sum);
 }
