@@ -18,6 +18,7 @@ from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.distributed import Communicator, ending_together
 from xpnet.distributed.launch import KINDS, choose, join
 from xpnet.run import Settings, open_settings, train
+from xpnet.run.data import resolved
 from xpnet.run.scaling import RULES, scaled
 from xpnet.text import parse_spec
 from xpnet.training import Callback, PhaseTimes, TensorBoard
@@ -189,7 +190,8 @@ def _new_folder(settings: Settings) -> list[Path]:
 
     Making it is what claims it: of runs that are begun at the same time, each gets another.
     """
-    data = Path(settings.data).stem if "/" in settings.data else parse_spec(settings.data)[0]
+    found = resolved(settings.data)
+    data = Path(found).stem if "/" in found else parse_spec(found)[0]
     name = f"{parse_spec(settings.model)[0]}-{data}"
     runs = Path("runs")
     around = [] if runs.exists() else [runs]
