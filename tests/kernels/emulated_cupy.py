@@ -18,7 +18,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -175,6 +175,9 @@ class Emulator:
 @contextmanager
 def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
     """Import the kernels for CuPy with the stand-in; yield them by name, and leave no trace."""
+    for library in ("numpy", "compiled", "torch"):  # what is loaded meanwhile would be forgotten with the stand-in
+        with suppress(ImportError):
+            table.load(library)
     before, entries = dict(sys.modules), dict(table._TABLE)
     for name in [n for n in sys.modules if n == "xpnet.kernels.cupy" or n.startswith("xpnet.kernels.cupy.")]:
         del sys.modules[name]
