@@ -21,6 +21,7 @@ import numpy as np
 from _common import guarded, new_figure, origin, positive, save_figure, save_results
 
 from xpnet import backend, models
+from xpnet.cores import usable_cores
 from xpnet.distributed import Communicator, SingleCommunicator, connect
 from xpnet.distributed.cost import Cluster, Link, Prediction, Work, gradient_bytes, predict_step
 from xpnet.text import table
@@ -152,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     ranks = sorted({1, 2, *args.ranks})
     found = {P: measure(args, P) for P in ranks}
     job, cluster = fitted(found[1], found[2])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     predicted = {P: predict_step(job, args.batch_size, P, cluster, cores=cores) for P in ranks}
     rows = [["ranks", "step ms", "predicted", "off by", "exchange", "samples/s", "speed-up"]]
     for P in ranks:

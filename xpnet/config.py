@@ -6,7 +6,8 @@
                               ``"0"``. Goes before the switches of CuPy and torch
 ``XPNET_COMPILED``            ``"auto"``: on NumPy, kernels compiled by Numba where it is installed
                               and they were measured to be faster, or ``"off"``: never
-``XPNET_CONV_WORKSPACE``      bytes of scratch memory for one block of a convolution, ``"4MB"``
+``XPNET_CONV_WORKSPACE``      bytes of scratch memory that a convolution may take, of all its threads together, or
+                              ``"auto"``: ``"2MB"`` for each thread, ``"4MB"`` at least
 ``XPNET_CONV_WORKSPACE_GPU``  the same for CuPy, where a convolution is to be few launches,
                               ``"256MB"``
 ``XPNET_CUDNN``               ``"auto"``: on CuPy, convolutions by cuDNN where its Python front end is
@@ -36,6 +37,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xpnet.cores import threads_allowed
+
 __all__ = ["get", "listen", "parse_bytes", "set", "using"]
 
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -57,6 +60,12 @@ def parse_bytes(text: str | int) -> int:
         if count > 0:
             return count
     raise ValueError(f"expected a size such as '4MB' or 4194304, got {text!r}")
+
+
+def _parse_workspace(text: str | int) -> int:
+    if str(text).strip().lower() == "auto":
+        return max(4 << 20, threads_allowed() << 21)
+    return parse_bytes(text)
 
 
 def _parse_kept(text: str | int) -> int:
@@ -92,7 +101,7 @@ def _parse_switch(value: Any) -> bool:
 _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "allow_tf32": ("0", _parse_switch),
     "compiled": ("auto", _one_of("auto", "off")),
-    "conv_workspace": ("4MB", parse_bytes),
+    "conv_workspace": ("auto", _parse_workspace),
     "conv_workspace_gpu": ("256MB", parse_bytes),
     "cudnn": ("auto", _one_of("auto", "off")),
     "deterministic": ("0", _parse_switch),

@@ -1,4 +1,4 @@
-"""Writing a file so that its name never shows half of it."""
+"""Writing a file so that its name never shows half of it, and reading what the system tells in files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "read_system_file"]
 
 
 @contextlib.contextmanager
@@ -56,6 +56,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def read_system_file(path: str) -> str:
+    """Return the text of a file such as ``/proc/meminfo``; nothing where the system has none, or does not show it."""
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -194,17 +194,11 @@ def test_slices_cover_all_once(count, parts):
 
 
 @pytest.mark.parametrize(
-    "variables, expected",
-    [({}, 3), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "9"}, 2),
-     ({"OMP_NUM_THREADS": "many"}, 3), ({"MKL_NUM_THREADS": "0"}, 1)],
-)  # fmt: skip
-def test_threads_are_those_that_the_environment_allows(variables, expected, monkeypatch):
-    for name in team.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    assert team.threads_allowed.__wrapped__() == expected
+    "threads, worth, parts", [(1, 9, 2), (2, 1, 1), (2, 3, 2), (2, 9, 4), (8, 5, 5), (8, 13, 8), (8, 99, 16)]
+)
+def test_work_is_cut_so_that_no_thread_has_more_than_another(threads, worth, parts, monkeypatch):
+    monkeypatch.setattr(team, "threads_allowed", lambda: threads)
+    assert team.shares(worth) == parts
 
 
 def test_the_team_makes_every_call_and_reports_a_failure(monkeypatch):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import array_api_compat
 
 from xpnet.backend.limits import limit_in_bytes
+from xpnet.files import read_system_file
 
 __all__ = ["DeviceMemory", "device_memory", "host_memory", "is_out_of_memory", "machine_memory"]
 
@@ -70,8 +70,11 @@ def machine_memory() -> dict[str, int | None]:
     total = None
     with contextlib.suppress(AttributeError, ValueError, OSError):  # no sysconf on Windows
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
-    limit = _read("/sys/fs/cgroup/memory.max").strip() or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
+    free = re.search(r"^MemAvailable:\s+(\d+) kB$", read_system_file("/proc/meminfo"), re.M)
+    limit = (
+        read_system_file("/sys/fs/cgroup/memory.max").strip()
+        or read_system_file("/sys/fs/cgroup/memory/memory.limit_in_bytes").strip()
+    )
     bounded = int(limit) if limit.isdecimal() and (total is None or int(limit) < total) else None
     return {"total": total, "available": int(free[1]) * 1024 if free else None, "container_limit": bounded}
 
@@ -79,7 +82,7 @@ def machine_memory() -> dict[str, int | None]:
 def host_memory() -> int | None:
     """Return the bytes that this process can have on the host: its own and those available; None if nothing tells."""
     found = machine_memory()
-    own = re.match(r"\d+ (\d+)", _read("/proc/self/statm"))
+    own = re.match(r"\d+ (\d+)", read_system_file("/proc/self/statm"))
     bounds = [found["total"], found["container_limit"]]
     if own and found["available"] is not None:
         bounds.append(int(own[1]) * os.sysconf("SC_PAGE_SIZE") + found["available"])
@@ -107,9 +110,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and (type(error).__name__ == "OutOfMemoryError" or any(sign in str(error) for sign in signs))
     )
-
-
-def _read(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""

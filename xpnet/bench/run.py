@@ -16,11 +16,11 @@ from xpnet.bench.machine import describe
 from xpnet.bench.scaling import CURVES
 from xpnet.bench.subjects import FORMATS, RIVALS
 from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS
+from xpnet.cores import THREAD_VARIABLES
 
 __all__ = ["MODES", "benchmark", "measure_apart"]
 
 MODES = ("train", "inference")
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def benchmark(

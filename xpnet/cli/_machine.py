@@ -9,27 +9,26 @@ import platform
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from xpnet.cores import container_limit, usable_cores
+from xpnet.files import read_system_file
 
 
 def processor() -> dict[str, Any]:
     """Return name, cores of the machine, cores that this process may use, and the share that a container allows."""
     name = None
     if sys.platform == "linux":
-        found = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", _read("/proc/cpuinfo"), re.M)
+        found = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", read_system_file("/proc/cpuinfo"), re.M)
         name = found[1].strip() if found else None
     elif sys.platform == "darwin":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
             name = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
-    allowed = round(int(quota) / int(period), 2) if quota.isdecimal() and period.isdecimal() else None
-    return {"name": name or platform.processor() or platform.machine(), "cores": os.cpu_count(), "usable": usable,
-            "container_limit": allowed}  # fmt: skip
+    return {"name": name or platform.processor() or platform.machine(), "cores": os.cpu_count(),
+            "usable": usable_cores(), "container_limit": container_limit()}  # fmt: skip
 
 
 def blas() -> list[dict[str, Any]]:
@@ -45,9 +44,3 @@ def blas() -> list[dict[str, Any]]:
             built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
             libraries.append({"user_api": "blas", "internal_api": built["name"], "version": built["version"]})
     return libraries
-
-
-def _read(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""

@@ -6,6 +6,7 @@ import importlib
 import os
 from typing import Any
 
+from xpnet.cores import usable_cores
 from xpnet.errors import MissingDependencyError
 
 INSTALL = "pip install 'xpnet[mpi]' brings both (MPICH); on a cluster, load its MPI first (module load openmpi)"
@@ -35,6 +36,5 @@ def _yield_where_cores_are_few() -> None:
     this. With a core for each rank it is the slower way (0.05 and 0.1 ms for 250 kB), so it stays off then.
     """
     ranks = os.environ.get("MPI_LOCALNRANKS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if ranks.isdecimal() and int(ranks) > cores:
+    if ranks.isdecimal() and int(ranks) > usable_cores():
         os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")

@@ -10,6 +10,7 @@ import socket
 from xpnet import backend
 from xpnet.backend.cuda import device_of_rank, gpu_identity
 from xpnet.backend.nccl import why_no_nccl
+from xpnet.cores import THREAD_VARIABLES
 from xpnet.distributed.communicator import Communicator
 from xpnet.distributed.faults import install
 from xpnet.distributed.mpi import MpiCommunicator
@@ -18,7 +19,6 @@ from xpnet.distributed.nccl import NcclCommunicator
 __all__ = ["KINDS", "choose", "connect", "join"]
 
 KINDS = ("auto", "mpi", "nccl")
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 logger = logging.getLogger("xpnet")
 

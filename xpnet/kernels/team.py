@@ -15,25 +15,16 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from xpnet.cores import threads_allowed
 from xpnet.kernels.blas import single_threaded_blas
 
-__all__ = ["cut", "parts_worth", "run_all", "run_ranges", "threads_allowed", "threads_beside_blas"]
-
-VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+__all__ = ["cut", "parts_worth", "run_all", "run_ranges", "shares", "threads_beside_blas"]
 
 PART = 1 << 18  # elements in memory for which it is worth to wake another thread, about 0.1 ms
 
 _lock = threading.Lock()
 _work: queue.SimpleQueue = queue.SimpleQueue()
 _helpers = 0
-
-
-@functools.cache
-def threads_allowed() -> int:
-    """Return how many threads to use: the least of what the environment allows and the cores of this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [int(text) for name in VARIABLES if (text := os.environ.get(name, "").strip()).isdecimal()]
-    return max(1, min([cores, *limits]))
 
 
 def threads_beside_blas() -> int:
@@ -78,6 +69,16 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at
 def parts_worth(threads: int, count: int, elements: int) -> int:
     """Return into how many parts to cut `count` things, `elements` numbers in memory, for so many threads."""
     return max(1, min(threads, count, elements // PART))
+
+
+def shares(worth: int) -> int:
+    """Return into how many parts to cut what is worth so many: as many for each thread, up to two.
+
+    Of two, a thread that is held up leaves its second to the others.
+    """
+    threads = threads_allowed()
+    parts = max(1, min(2 * threads, worth))
+    return parts if parts < threads else parts - parts % threads
 
 
 def cut(count: int, parts: int) -> list[slice]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet import config
+from xpnet.cores import threads_allowed
 from xpnet.kernels.table import uses_compiled
-from xpnet.kernels.team import threads_allowed
 
 if TYPE_CHECKING:
     from xpnet.layers.summary import Row, Summary

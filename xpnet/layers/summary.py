@@ -81,7 +81,7 @@ class Summary:
         the layer or the update that takes most holds on top. Left out are the data set, what the array library, BLAS
         or cuDNN take for themselves, and memory that a pool holds back. With NumPy alone, the peak of steps of thirteen
         of xpnet's models was at most 1.1 times the prediction, and at least 0.9 times what it is without one block of a
-        convolution's columns (``XPNET_CONV_WORKSPACE``, 4 MB); with Numba, that of the
+        convolution's columns (``XPNET_CONV_WORKSPACE``); with Numba, that of the
         benchmark's six networks 0.91 to 1.12 times the prediction. Nothing else has been measured.
 
         Parameters

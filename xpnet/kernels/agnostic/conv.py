@@ -18,6 +18,7 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
 
 __all__ = [
+    "block_budget",
     "blocks",
     "conv2d_algorithm",
     "conv2d_backward",
@@ -29,6 +30,8 @@ __all__ = [
     "pixel_blocks",
     "scatter_columns",
 ]
+
+BLOCK = 4 << 20  # bytes of columns, at most, that one thread gathers at a time
 
 
 @register("agnostic", "matmul_into")
@@ -63,9 +66,14 @@ def scatter_columns(x: Array, col: Array, window: Window, rows: slice, columns: 
         x[:, tap.in_rows, tap.in_columns, :] += col[:, tap.i, tap.j, tap.out_rows, tap.out_columns, :]
 
 
-def blocks(window: Window, bytes_per_pixel: int, workspace: str = "conv_workspace") -> Iterator[tuple[slice, slice]]:
-    """Cut the output into blocks whose columns fit the budget of a setting: whole rows, or parts of a row."""
-    return pixel_blocks(window, max(1, config.get(workspace) // bytes_per_pixel))
+def block_budget() -> int:
+    """Return how many bytes one block may take: what the caches hold of it, however many threads there are."""
+    return min(config.get("conv_workspace"), BLOCK)
+
+
+def blocks(window: Window, bytes_per_pixel: int, budget: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks whose columns fit a budget in bytes: whole rows, or parts of a row."""
+    return pixel_blocks(window, max(1, budget // bytes_per_pixel))
 
 
 def pixel_blocks(window: Window, pixels: int) -> Iterator[tuple[slice, slice]]:
@@ -93,7 +101,7 @@ class _Columns:
 
     def blocks(self) -> Iterator[tuple[slice, slice, Array]]:
         """Yield (rows, columns, matrix): matrix (K, L), or (G, K, L) with groups."""
-        for rows, columns in blocks(self.window, self.bytes_per_pixel):
+        for rows, columns in blocks(self.window, self.bytes_per_pixel, block_budget()):
             yield rows, columns, self._matrix(rows, columns)
 
     def _matrix(self, rows: slice, columns: slice) -> Array:
@@ -208,7 +216,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
     dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
     W_mT = xp.permute_dims(xp.reshape(W5, (groups, F // groups, channels * KH * KW)), (0, 2, 1))
     itemsize, matmul = finfo(xp, dy.dtype).bits // 8, find("matmul", xp)
-    for rows, columns in blocks(window, C * KH * KW * N * itemsize):
+    for rows, columns in blocks(window, C * KH * KW * N * itemsize, block_budget()):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         part = dy[:, rows, columns, :]
         if groups == 1:

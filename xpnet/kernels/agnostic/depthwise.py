@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from xpnet import config
 from xpnet.backend import Array, array_namespace, device_of, finfo, wide_dtype
+from xpnet.kernels.agnostic.conv import block_budget
 from xpnet.kernels.geometry import Tap, Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -34,10 +34,10 @@ def row_dots(a: Array, b: Array) -> Array:
 
 
 def _blocks(xp: Any, window: Window, channels: int, like: Array) -> Iterator[tuple[slice, list[Tap], slice]]:
-    """Yield (channels, taps, output rows) of blocks whose output is an eighth of the workspace or less."""
+    """Yield (channels, taps, output rows) of blocks whose output is an eighth of a block's budget or less."""
     OH, OW = window.output
     row = OW * like.shape[3] * (finfo(xp, wide_dtype(xp, like.dtype)).bits // 8)
-    budget = max(1, config.get("conv_workspace") // 8 // row)  # in rows of one channel
+    budget = max(1, block_budget() // 8 // row)  # in rows of one channel
     step = max(1, budget // OH)
     height = min(OH, budget)
     for r in range(0, OH, height):

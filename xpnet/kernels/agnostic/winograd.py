@@ -15,7 +15,7 @@ import math
 from typing import Any, NamedTuple
 
 from xpnet.backend import Array, array_namespace, device_of, finfo, wide_dtype
-from xpnet.kernels.agnostic.conv import blocks, gather_columns, mirrored_window
+from xpnet.kernels.agnostic.conv import block_budget, blocks, gather_columns, mirrored_window
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -114,7 +114,7 @@ def _convolve(xp: Any, x: Array, W: Array, b: Array | None, window: Window) -> A
     U = transform_kernels(xp, W)
     inputs, outputs = tile_windows(window)
     y = xp.empty((F, *window.output, N), dtype=x.dtype, device=device_of(x))
-    for rows, columns in blocks(inputs, scratch_per_tile(xp, x, W)):
+    for rows, columns in blocks(inputs, scratch_per_tile(xp, x, W), block_budget()):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         tiles = bt @ _gather(xp, x, inputs, rows, columns)
         products = xp.matmul(U, xp.reshape(tiles, (POINTS, C, height * width * N)))

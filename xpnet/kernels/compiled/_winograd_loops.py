@@ -7,6 +7,7 @@ the end of the batch, so that every vector is whole.
 
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from xpnet.kernels.agnostic.winograd import POINTS, STEP
@@ -38,10 +39,16 @@ def _find_places(places: Any, first: int, last: int, lanes: int, geometry: Any) 
 
 
 def _transform_kernels(w: Any, u: Any, begin: int, end: int) -> None:
-    """Write the vectors `begin` to `end` of u (36, ...), of kernels w (3x3, ...)."""
-    lanes, plane = VECTOR // w.itemsize, u.size // POINTS
+    """Write the vectors `begin` to `end` of u (36, ...), of kernels w (F, C, 3, 3)."""
+    lanes, plane, (F, C) = VECTOR // w.itemsize, u.size // POINTS, w.shape[:2]
+    taps = np.zeros(9 * lanes, w.dtype)
     for k in range(begin * lanes, end * lanes, lanes):
-        kernel_points(u, k, plane, w, k, 0, 0, 3, 3, w.size // 9, 0, w)
+        for lane in range(lanes):
+            f, c = (k + lane) // C, (k + lane) % C
+            if f < F:  # what is left in the last vector is read by nobody
+                for tap in range(9):
+                    taps[tap * lanes + lane] = w[f, c, tap // 3, tap % 3]
+        kernel_points(u, k, plane, taps, 0, 0, 0, 3, 3, lanes, 0, taps)
 
 
 @inline
@@ -153,6 +160,6 @@ SIZE = 8  # vectors of a weight gradient at a time
 _geometry, _part, _int = types.UniTuple(types.int64, 9), types.UniTuple(types.int64, 4), types.int64
 _ints = types.int64[::1]
 
-transform_kernels = Kernel(_transform_kernels, lambda T: (T, T, _int, _int))
+transform_kernels = Kernel(_transform_kernels, lambda T: (T.copy(ndim=4, layout="A"), T, _int, _int))
 convolve = Kernel(_convolve, lambda T: (T, T, T, T, T, T, _ints, T, T.dtype, _geometry, _int, _int))
 weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, T, T, T, T, _ints, T, _geometry, _part, _int, _int))

@@ -24,7 +24,7 @@ from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import conv
 from xpnet.kernels.numpy.conv import at_most, scratch
 from xpnet.kernels.table import register
-from xpnet.kernels.team import run_all, threads_allowed
+from xpnet.kernels.team import run_all, shares
 
 __all__ = [
     "conv2d_backward",
@@ -37,7 +37,6 @@ CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-leve
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
-SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
 FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
 
@@ -137,10 +136,10 @@ def _gradient_memory(plan: _Plan, filters: int, itemsize: int) -> int:
     return (ring + _gradient_tile(filters, C * KH * KW)[1] * row) * itemsize
 
 
-def _parts(plan: _Plan, taps: int, most: int) -> int:
-    """Return into how many parts to cut the work."""
+def _parts_worth(plan: _Plan, taps: int) -> int:
+    """Return into how many parts it is worth to cut the work."""
     N, F, OH, OW = plan.geometry[3:7]
-    return max(1, min(most, OH // ROWS, F * taps * OH * OW * N // WORK))
+    return max(1, min(OH // ROWS, F * taps * OH * OW * N // WORK))
 
 
 def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> _Work:
@@ -163,7 +162,7 @@ def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan
 
         return work
 
-    blocks = plan.blocks(_parts(plan, taps, SHARES * threads_allowed()))
+    blocks = plan.blocks(shares(_parts_worth(plan, taps)))
     return _Work([call(block) for block in blocks], ring_size * x.itemsize, lambda: batch_first(np, y))
 
 
@@ -212,7 +211,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
     size, filters, taps = _gradient_tile(F, K)
     ring_size, row_size = _gradient_sizes(plan, C, x.itemsize)
     kernel, given, gradient = loader.kernel("_conv_loops", "weight_gradient", x.dtype), flat(x), flat(dy)
-    blocks = list(plan.blocks(_parts(plan, K, PARTS)))
+    blocks = list(plan.blocks(min(PARTS, _parts_worth(plan, K))))
     sums, bias = np.zeros((len(blocks), filters * taps), x.dtype), np.zeros((len(blocks), F if need_db else 0), x.dtype)
 
     def call(block: tuple[int, ...], *out: np.ndarray) -> Callable[[], None]:

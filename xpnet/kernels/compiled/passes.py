@@ -151,7 +151,7 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
 @register("compiled", "relu_forward")
 def relu_forward(x: Array, overwrite: bool) -> Array:
     """max(x, 0); with `overwrite`, it may be where x is."""
-    if x.ndim != 4 or not _takes("relu", x):
+    if not _lies_whole(x) or not _takes("relu", x):
         return elementwise.relu_forward(x, overwrite)
     return _element_by_element("relu", x, overwrite, 2 * x.size)
 
@@ -159,30 +159,46 @@ def relu_forward(x: Array, overwrite: bool) -> Array:
 @register("compiled", "sigmoid_forward")
 def sigmoid_forward(x: Array, overwrite: bool) -> Array:
     """1 / (1 + exp(-x)); with `overwrite`, it may be where x is."""
-    if x.ndim != 4 or not _takes("sigmoid", x):
+    if not _lies_whole(x) or not _takes("sigmoid", x):
         return elementwise.sigmoid_forward(x, overwrite)
     return _element_by_element("sigmoid", x, overwrite, 4 * x.size)
 
 
+def _lies_whole(x: np.ndarray) -> bool:
+    """Tell whether an array is, or by its batch axis can be made, one piece of memory: images, or in C order."""
+    return x.ndim == 4 or x.flags.c_contiguous
+
+
+def _lying(x: np.ndarray) -> np.ndarray:
+    """Return an array that lies whole in the order of its memory."""
+    return batch_innermost(np, x) if x.ndim == 4 else x
+
+
+def _restored(flat_y: np.ndarray, lying: np.ndarray) -> np.ndarray:
+    """Return the elements of `lying`, exchanged for others, in the order of the axes."""
+    y = flat_y.reshape(lying.shape)
+    return batch_first(np, y) if y.ndim == 4 else y
+
+
 def _element_by_element(kernel: str, x: np.ndarray, overwrite: bool, work: int) -> np.ndarray:
-    inner = batch_innermost(np, x)
-    given = flat(inner)
+    lying = _lying(x)
+    given = flat(lying)
     y = given if overwrite else np.empty_like(given)
     run_ranges(loader.kernel("_pass_loops", kernel, x.dtype), (given, y, overwrite), x.size, work)
-    return batch_first(np, y.reshape(inner.shape))
+    return _restored(y, lying)
 
 
 @register("compiled", "sigmoid_backward")
 def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy * y * (1 - y); with `overwrite`, it may be where dy is."""
-    if dy.ndim != 4 or not _takes("sigmoid_gradient", dy):
+    if not (_lies_whole(dy) and _lies_whole(y)) or not _takes("sigmoid_gradient", dy):
         return elementwise.sigmoid_backward(dy, y, overwrite)
-    inner = batch_innermost(np, dy)
-    given, top = flat(inner), flat(batch_innermost(np, y))
+    lying = _lying(dy)
+    given, top = flat(lying), flat(_lying(y))
     dx = given if overwrite else np.empty_like(given)
     kernel = loader.kernel("_pass_loops", "sigmoid_gradient", dy.dtype)
     run_ranges(kernel, (given, top, dx, overwrite), dy.size, 2 * dy.size)
-    return batch_first(np, dx.reshape(inner.shape))
+    return _restored(dx, lying)
 
 
 @register("compiled", "adam_update")

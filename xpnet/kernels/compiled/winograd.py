@@ -9,6 +9,7 @@ direct sums have 1e-7 to 1e-6.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 
 from xpnet import config
 from xpnet.backend import Array
+from xpnet.cores import threads_allowed
 from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.compiled import conv, loader
@@ -28,7 +30,7 @@ from xpnet.kernels.numpy import winograd
 from xpnet.kernels.numpy.conv import at_most, scratch
 from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
-from xpnet.kernels.team import cut, run_all, run_ranges, threads_allowed
+from xpnet.kernels.team import cut, parts_worth, run_all, run_ranges, shares
 
 __all__ = [
     "conv2d_algorithm",
@@ -44,7 +46,6 @@ PAIRS = 4  # of vectors, at most, that are worked at together
 SQUARE = 64  # channels and filters, at most, whose gradient is summed up at a time
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 LEAST = 16  # vectors of such a part
-SHARES = 2  # parts of the work a thread: one that is held up leaves its second to the others
 
 
 class _Tiles(NamedTuple):
@@ -121,14 +122,11 @@ def _pairs(x: np.ndarray, W: np.ndarray, window: Window) -> int:
 
 def _transform_kernels(W: np.ndarray, lanes: int) -> np.ndarray:
     """Return W (F, C, 3, 3) transformed: (36, F, C), each point with some room behind it."""
-    count = W.shape[0] * W.shape[1]
-    vectors = -(-count // lanes)
-    rows = np.zeros((9, vectors * lanes), dtype=W.dtype)
-    rows[:, :count] = W.reshape(count, 9).T
+    vectors = -(-W.shape[0] * W.shape[1] // lanes)
     room = 2 + 2 * (vectors // 2 % 2)  # vectors: points do not compete for the same places in the cache
     made = np.empty(POINTS * (vectors + room) * lanes, dtype=W.dtype)
     kernel = loader.kernel("_winograd_loops", "transform_kernels", W.dtype)
-    run_ranges(kernel, (rows.reshape(-1), made), vectors, made.size)
+    run_ranges(kernel, (W if W.flags.writeable else W.copy(), made), vectors, made.size)
     return made
 
 
@@ -155,7 +153,7 @@ def _convolve(
         return work
 
     worth = F * C * POINTS * tiles.vectors * tiles.lanes // conv.WORK
-    parts = cut(tiles.vectors, max(1, min(SHARES * threads_allowed(), worth, tiles.vectors // 2)))
+    parts = cut(tiles.vectors, shares(min(worth, tiles.vectors // 2)))
     run_all([call(part) for part in parts], at_most=at_most((inputs + products) * x.itemsize))
     return y
 
@@ -221,5 +219,11 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
 
     calls = [call(square, part, out.reshape(-1)) for square in squares for part, out in zip(parts, made, strict=True)]
     run_all(calls, at_most=at_most(memory_needed))
-    total = made.sum(axis=0).transpose(2, 1, 3, 0).reshape(F, -1, 9)[:, :C]
-    return np.ascontiguousarray(total).reshape(F, C, 3, 3)
+    dW = np.empty((F, C, 9), dtype=x.dtype)
+
+    def add_up(some: slice) -> None:
+        total = made[:, :, :, some].sum(axis=0).transpose(2, 1, 3, 0)
+        dW[some] = total.reshape(len(total), -1, 9)[:, :C]
+
+    run_all([functools.partial(add_up, some) for some in cut(F, parts_worth(threads_allowed(), F, made.size))])
+    return dW.reshape(F, C, 3, 3)

@@ -12,6 +12,7 @@ from typing import Any
 
 import cupy
 
+from xpnet import config
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic.conv import blocks
 from xpnet.kernels.cuda import is_wide
@@ -34,7 +35,7 @@ Block = tuple[slice, slice]  # output rows and columns
 def _blocks(window: Window, channels: int, like: Array) -> list[Block]:
     """Cut the output into blocks whose columns fit the budget; `like` is (..., N)."""
     bytes_per_pixel = channels * math.prod(window.kernel) * like.shape[-1] * like.dtype.itemsize
-    return list(blocks(window, bytes_per_pixel, "conv_workspace_gpu"))
+    return list(blocks(window, bytes_per_pixel, config.get("conv_workspace_gpu")))
 
 
 def _columns(x: Array, window: Window, block: Block) -> Array:

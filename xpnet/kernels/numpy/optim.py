@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.cores import threads_allowed
 from xpnet.kernels.agnostic import optim
 from xpnet.kernels.table import register
-from xpnet.kernels.team import cut, parts_worth, run_all, threads_allowed
+from xpnet.kernels.team import cut, parts_worth, run_all
 
 __all__ = ["adam_update"]
 

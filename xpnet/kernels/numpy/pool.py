@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.cores import threads_allowed
 from xpnet.kernels.agnostic import pool
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import register
-from xpnet.kernels.team import cut, parts_worth, run_all, threads_allowed, threads_beside_blas
+from xpnet.kernels.team import cut, parts_worth, run_all, threads_beside_blas
 
 __all__ = ["by_channels", "pool2d_backward", "pool2d_forward"]
 
