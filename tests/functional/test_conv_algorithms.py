@@ -13,7 +13,7 @@ from tests.reference import naive_conv2d, torch_gradients
 from xpnet import config
 from xpnet.errors import ArgumentError
 from xpnet.functional import conv2d_backward, conv2d_forward
-from xpnet.kernels import team
+from xpnet.kernels import find, team
 from xpnet.kernels.numpy import conv, pool
 from xpnet.layers import Conv2D
 from xpnet.testing import assert_close
@@ -186,3 +186,20 @@ def test_adam_in_blocks(rng, monkeypatch):
             np.testing.assert_array_equal(g, given[1])
         for got, expected in zip(*states, strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype, close", [("float32", 1e-5), ("float64", 1e-13)])
+def test_a_1x1_kernel_is_a_product_of_channels(threads, dtype, close, monkeypatch, rng):
+    monkeypatch.setattr(conv, "threads_worth", lambda work: threads)
+    x, W, b, dy = (rng.standard_normal(s).astype(dtype) for s in ((5, 4, 3, 7), (6, 4, 1, 1), (6,), (5, 6, 3, 7)))
+    expected = np.einsum("nchw,fc->nfhw", x, W[:, :, 0, 0]) + b[:, None, None]
+    y, ctx = conv2d_forward(x, W, b)
+    np.testing.assert_allclose(y, expected, atol=10 * close)
+    rectified = find("conv2d_relu_forward", np)(x, W, b, ctx.window, 1)
+    np.testing.assert_allclose(rectified, np.maximum(expected, 0.0), atol=10 * close)
+    dx, dW, db = conv2d_backward(dy, ctx)
+    np.testing.assert_allclose(dx, np.einsum("nfhw,fc->nchw", dy, W[:, :, 0, 0]), atol=10 * close)
+    np.testing.assert_allclose(dW[:, :, 0, 0], np.einsum("nfhw,nchw->fc", dy, x), atol=100 * close)
+    np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), atol=100 * close)
+    assert {a.dtype for a in (y, rectified, dx, dW, db)} == {np.dtype(dtype)}

@@ -18,7 +18,7 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic import conv, relu
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy.product import row_sums, threads_worth
+from xpnet.kernels.numpy.product import matmul, row_sums, threads_worth
 from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, run_all
 
@@ -28,6 +28,7 @@ __all__ = [
     "conv2d_forward",
     "conv2d_input_gradient",
     "conv2d_relu_forward",
+    "is_one_product",
     "scratch",
 ]
 
@@ -60,6 +61,16 @@ def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
     """Whether the columns can be had as a view, and those of one output pixel (of all images) fit the workspace."""
     small = x.shape[0] * math.prod(window.kernel) * x.shape[3] * x.itemsize <= config.get("conv_workspace")
     return groups == 1 and window.dilation[0] == 1 and window.kernel != (1, 1) and small and x.dtype.char in "fd"
+
+
+def is_one_product(x: np.ndarray, window: Window, groups: int) -> bool:
+    """Whether a convolution is one product with `x` as it lies: no columns, nothing to share out but what BLAS can."""
+    return groups == 1 and window.is_pointwise and x.dtype.char in "fd"
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """Return `x` (C, H, W, N) as a matrix of one row for each channel: a view."""
+    return x.reshape(len(x), -1)
 
 
 def _blocks(window: Window, bytes_per_pixel: int, threads: int) -> list[tuple[slice, slice]]:
@@ -147,14 +158,35 @@ def _convolve(
     def convolve(rows: slice, part: slice) -> None:
         block = y[:, rows, part].reshape(F, rows.stop - rows.start, -1)  # a view
         _multiply(matrix, _columns(x, window, rows, part), block.transpose(1, 0, 2))
-        if b is not None:
-            block += b[:, None, None]  # while it is in cache
-        if rectified:
-            np.maximum(block, 0.0, out=block)
+        _finish(block, b, rectified)
 
     threads = _threads(F, x, window)
     blocks = _blocks(window, KW * C * N * x.itemsize, threads)
     run_all([functools.partial(convolve, *block) for block in blocks], products=True, at_most=threads)
+    return y
+
+
+def _finish(block: np.ndarray, b: np.ndarray | None, rectified: bool) -> None:
+    """Add the bias to a block (F, ...), and leave nothing below 0 with `rectified`, while it is in cache."""
+    if b is not None:
+        block += b.reshape(-1, *[1] * (block.ndim - 1))
+    if rectified:
+        np.maximum(block, 0.0, out=block)
+
+
+def _product(x: np.ndarray, matrix: np.ndarray, b: np.ndarray | None = None, rectified: bool = False) -> np.ndarray:
+    """Return `matrix` (F, C) @ `x` (C, H, W, N) + `b`, and no less than 0 with `rectified`: (F, H, W, N)."""
+    rows = _rows(x)
+    y = np.empty((len(matrix), *x.shape[1:]), dtype=x.dtype)
+    made = _rows(y)
+
+    def multiply(part: slice) -> None:
+        block = made[:, part]
+        np.matmul(matrix, rows[:, part], out=block)
+        _finish(block, b, rectified)
+
+    parts = cut(rows.shape[1], threads_worth(matrix.size * rows.shape[1]))
+    run_all([functools.partial(multiply, part) for part in parts], products=True)
     return y
 
 
@@ -167,6 +199,8 @@ def _taps_first(W: np.ndarray) -> np.ndarray:
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
+    if is_one_product(inner, window, groups):
+        return batch_first(np, _product(inner, W.reshape(W.shape[:2]), b))
     if not _fits(inner, window, groups):
         return conv.conv2d_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window))
@@ -176,6 +210,8 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
 def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
+    if is_one_product(inner, window, groups):
+        return batch_first(np, _product(inner, W.reshape(W.shape[:2]), b, rectified=True))
     if not _fits(inner, window, groups):
         return relu.conv2d_relu_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window, rectified=True))
@@ -187,10 +223,13 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
-    if not _fits(inner, window, groups):
+    if is_one_product(inner, window, groups):
+        dW = matmul(_rows(dy_inner), _rows(inner).T).reshape(W.shape)
+    elif _fits(inner, window, groups):
+        dW = _weight_gradient(inner, dy_inner, W.shape, window)
+    else:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
     db = row_sums(dy_inner) if need_db else None
-    dW = _weight_gradient(inner, dy_inner, W.shape, window)
     dx = conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if need_dx else None
     return dx, dW, db
 
@@ -223,6 +262,8 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], wind
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
     inner = batch_innermost(np, dy)
+    if is_one_product(inner, window, groups):
+        return batch_first(np, _product(inner, W.reshape(W.shape[:2]).T))
     mirrored = conv.mirrored_window(window)
     if mirrored is None or not _fits(inner, mirrored, groups):
         return conv.conv2d_input_gradient(dy, W, window, groups)
