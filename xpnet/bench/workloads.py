@@ -67,6 +67,10 @@ OPERATIONS: dict[str, Operation] = {
     "conv 3x3 64->64": Operation(_conv(64, 3), (64, 32, 32), 32),
     "conv 3x3 128->128": Operation(_conv(128, 3), (128, 16, 16), 32),
     "conv 3x3 256->256": Operation(_conv(256, 3), (256, 8, 8), 32),
+    "depthwise conv 3x3 128": Operation(lambda: Conv2D(128, 3, padding=1, groups=128), (128, 28, 28), 32),
+    "depthwise conv 3x3 128 stride 2": Operation(
+        lambda: Conv2D(128, 3, stride=2, padding=1, groups=128), (128, 28, 28), 32
+    ),
     "max pooling 2x2": Operation(lambda: Pool2D(2), (64, 32, 32), 32),
     "average pooling 2x2": Operation(lambda: Pool2D(2, mode="average"), (64, 32, 32), 32),
     "batch norm": Operation(BatchNorm, (64, 32, 32), 32),
