@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 import xpnet
 from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
+from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import UNUSABLE, guarded
 from xpnet.text import near
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["summary", "--model", "no_such"])
     1
     """
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = command_line(argv)
     parser, names = _parser()
     try:
         _suggest(parser, names, given)

@@ -79,9 +79,9 @@ def _sample(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> 
 
 def _filters(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> Any:
     from xpnet import viz
-    from xpnet.run.saved import make_model
+    from xpnet.run.saved import build_model
 
-    untrained = make_model(saved.settings, len(saved.classes)).build(saved.input_shape, rng=saved.settings.seed)
+    untrained = build_model(saved.settings, len(saved.classes), saved.input_shape, outside=saved.path.parent)
     return viz.plot_filters(saved.model, args.layer, before=untrained.state_dict())
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.distributed import Communicator, ending_together
 from xpnet.distributed.launch import KINDS, choose, join
+from xpnet.models.spec import is_own
 from xpnet.run import Settings, open_settings, train
 from xpnet.run.data import resolved
 from xpnet.run.scaling import RULES, scaled
@@ -192,7 +194,8 @@ def _new_folder(settings: Settings) -> list[Path]:
     """
     found = resolved(settings.data)
     data = Path(found).stem if "/" in found else parse_spec(found)[0]
-    name = f"{parse_spec(settings.model)[0]}-{data}"
+    model = settings.model.replace(":", ".") if is_own(settings.model) else parse_spec(settings.model)[0]
+    name = f"{model}-{data}"
     runs = Path("runs")
     around = [] if runs.exists() else [runs]
     runs.mkdir(exist_ok=True)
@@ -224,6 +227,6 @@ def script(description: str, argv: Sequence[str] | None = None, **defaults: Any)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     add_arguments(parser, Settings(**defaults))
     args = parser.parse_args(argv)
-    given = sys.argv[1:] if argv is None else argv
+    given = command_line(argv)
     args.command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *given])
     return guarded(lambda: run(args), verbose=args.verbose)

@@ -16,7 +16,7 @@ from xpnet.io import load_weights
 from xpnet.layers import Layer
 from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
 from xpnet.run.origin import origin
-from xpnet.run.saved import make_model
+from xpnet.run.saved import build_model
 from xpnet.run.settings import Settings
 from xpnet.schedules import Cosine, MultiStep, OneCycle, Plateau, Schedule, Step, Warmup
 from xpnet.training import (
@@ -121,7 +121,8 @@ def train(
     }
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
-    model = _model(settings, dataset, stand_in=dataset.name == "digits" and settings.data != wanted)
+    stand_in = dataset.name == "digits" and settings.data != wanted
+    model = _model(settings, dataset, stand_in=stand_in, outside=folder if resume else None)
     if settings.batch_norm == "all":
         synchronize_batch_norm(model, comm)
     trainer = _trainer(
@@ -154,10 +155,10 @@ def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
     return load_dataset(settings) if found is None else found
 
 
-def _model(settings: Settings, dataset: Dataset, *, stand_in: bool) -> Layer:
-    """Make and build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
+def _model(settings: Settings, dataset: Dataset, *, stand_in: bool, outside: Path | None) -> Layer:
+    """Build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
     try:
-        return make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
+        return build_model(settings, len(dataset.classes), dataset.input_shape, outside=outside)
     except OperationError as error:
         height, width = dataset.input_shape[1:]
         if stand_in and height < 28:  # what does not fit larger ones would not fit MNIST either
