@@ -208,8 +208,7 @@ def build_model(args: argparse.Namespace, model: Layer, sample_shape: tuple[int,
     if not model.built:
         model.build(sample_shape, rng=args.seed)
     if args.weights is not None:
-        load = io.import_book_weights if args.weights.suffix in (".pkl", ".pickle") else io.load_weights
-        load(model, args.weights)
+        io.load_any(model, args.weights)
     return model
 
 

@@ -89,6 +89,12 @@ class Settings:
     cuda_graph: str = _field(
         "never", "launch the gradient of a step as one CUDA graph; needs the backend cupy", choices=("never", "always")
     )
+    weights: str | None = _field(
+        None,
+        "start from these weights, safetensors or the book's params.pkl, which the run notes with their checksum; by "
+        "default drawn by the seed",
+        metavar="FILE",
+    )
     seed: int = _field(0, "of weights, order of images and augmentation", least=0)
     backend: str | None = _field(
         None, "auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; by default XPNET_BACKEND"
