@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0: done; 1: something went wrong, a value that cannot be included, or a check has failed; 2: a command line that
-        cannot be parsed, or a backend that cannot be used; 130: Ctrl-C; 141: the reader of the output has gone.
+        cannot be parsed, or a backend that cannot be used; 130: Ctrl-C; 143: SIGTERM; 141: the reader of the output has
+        gone.
 
     Examples
     --------
