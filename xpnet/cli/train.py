@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.distributed import Communicator, ending_together
@@ -140,7 +142,9 @@ def _train(args: argparse.Namespace, comm: Communicator | None, settings: Settin
     callbacks: list[Callback] = [times] if args.times else []
     if args.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))
-    outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks, communicator=comm)
+    # a loss that is no longer finite ends in a message of its own, which warnings of every operation would bury
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks, communicator=comm)
     if args.times and (comm is None or comm.is_root):
         print(times.table())
     return INTERRUPTED if outcome.history.interrupted else 0
