@@ -144,12 +144,23 @@ def test_what_is_no_path_to_a_model_is_not_looked_for(capsys, own, name) -> None
     assert code == 1
     assert "own_models" not in sys.modules
     assert ("os is of Python's own library" in err) == (name == "os:abort")
+    assert ("takes no options, which are for xpnet's models" in err) == name.endswith("classes=3")
+
+
+def test_options_of_a_model_have_names(capsys) -> None:
+    for command in (["summary"], ["train", "--data", "digits"]):
+        code, _, err = run(capsys, *command, "--model", "lenet:relu")
+        assert code == 1
+        assert "model 'lenet:relu': give options by name, such as lenet:activation=relu" in err
 
 
 def test_classes_are_given_to_those_who_take_them(capsys, own) -> None:
     code, out, _ = run(capsys, "summary", "--model", f"{own}:Head", "--input", "4", "--classes", "7")
     assert code == 0
     assert "(7,)" in out
+    code, _, err = run(capsys, "summary", "--model", f"{own}:Head", "--input", "4")
+    assert code == 1
+    assert f"model {own}:Head: TypeError: its parameter classes has no default; give their number (--classes)" in err
     for name in ("regression", "built"):
         code, _, err = run(capsys, "summary", "--model", f"{own}:{name}", "--input", "5", "--classes", "7")
         assert code == 1

@@ -38,7 +38,12 @@ def check_spec(spec: str) -> None:
     ------
     ValueError
     """
-    name = parse_spec(spec)[0]
+    name, *options = (part.strip() for part in spec.split(":"))
+    if len(options) > 1 and is_own(f"{name}:{options[0]}"):  # a file could choose what a function is called with
+        raise ValueError(
+            f"models: {name}:{options[0]} takes no options, which are for xpnet's models; name a function of its own "
+            f"for {':'.join(options[1:])}"
+        )
     if name not in names() and not is_own(spec):
         raise ValueError(f"{unknown(name)}; PACKAGE.MODULE:NAME is one of your own")
 
@@ -97,19 +102,29 @@ def _own(spec: str, classes: int | None, insist: bool, outside: str | os.PathLik
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-        makes = callable(found) and not isinstance(found, Layer)
-        takes = makes and "classes" in inspect.signature(found).parameters
-        if insist and not takes:
-            raise TypeError(f"it has no parameter classes, so it cannot be given {classes}")
-        if makes:
-            found = found(classes=classes) if takes and classes is not None else found()
-        else:
-            found = copy.deepcopy(found)  # what is trained here is not the module's
+        found = _made(found, classes, insist)
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises
         raise ValueError(f"model {spec}: {type(error).__name__}: {error}{_hint(error, module)}") from error
     if not isinstance(found, Layer):
         raise ValueError(f"model {spec}: expected a layer or a function that returns one, got {type(found).__name__}")
     return found
+
+
+def _made(found: Any, classes: int | None, insist: bool) -> Any:
+    """Return what a function or class returns, with the classes if it takes them; of a layer, a copy."""
+    makes = callable(found) and not isinstance(found, Layer)
+    parameter = inspect.signature(found).parameters.get("classes") if makes else None
+    if insist and parameter is None:
+        raise TypeError(f"it has no parameter classes, so it cannot be given {classes}")
+    if not makes:
+        return copy.deepcopy(found)  # what is trained is not the module's
+    if parameter is None:
+        return found()
+    if classes is not None:
+        return found(classes=classes)
+    if parameter.default is parameter.empty:
+        raise TypeError("its parameter classes has no default; give their number (--classes)")
+    return found()
 
 
 def _check_place(module: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights of whatever file there is."""
+"""Weights of either kind of file."""
 
 from __future__ import annotations
 
