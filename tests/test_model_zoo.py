@@ -122,7 +122,10 @@ def test_shortcut_a_takes_every_second_pixel_and_adds_zero_channels(rng) -> None
         (lambda: ResNet(20, shortcut="C"), "ResNet: shortcut must be one of A, B, got 'C'"),
         (lambda: VGG(12), "VGG: depth must be one of 11, 13, 16, 19, got 12"),
         (lambda: SqueezeNet(version="2"), "SqueezeNet: version must be one of 1.0, 1.1, got '2'"),
-        (lambda: models.by_name("resnet21"), "models: no model 'resnet21'; there are alexnet, deep_convnet"),
+        (
+            lambda: models.by_name("resnet21"),
+            r"models: no model 'resnet21'; did you mean 'resnet32'\?; there are alexnet",
+        ),
     ],
 )
 def test_wrong_settings(make, message) -> None:

@@ -15,18 +15,17 @@ import pytest
 import xpnet
 from xpnet import backend, config
 from xpnet.backend import cuda
-from xpnet.cli import doctor, main
+from xpnet.cli import doctor, guard, main
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def report(capsys) -> dict:
-    assert main(["doctor", "--json"]) == 0
+def report(capsys, code: int = 0) -> dict:
+    assert main(["doctor", "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
 
 def test_the_report_tells_what_is_here(capsys, monkeypatch, tmp_path) -> None:
-    (tmp_path / "mnist").mkdir()
     monkeypatch.setenv("XPNET_DATA", str(tmp_path))
     monkeypatch.setenv("XPNET_BACKEND", "numpy")
     monkeypatch.setenv("XPNET_DTYPE", "float64")
@@ -38,7 +37,7 @@ def test_the_report_tells_what_is_here(capsys, monkeypatch, tmp_path) -> None:
     assert {s["name"]: s["usable"] for s in found["backends"]} == {s.name: s.usable for s in backend.available()}
     assert found["environment"]["OPENBLAS_NUM_THREADS"] == "1"
     assert found["environment"]["XPNET_DTYPE"] == "float64"
-    assert found["data"][0] == {"name": "XPNET_DATA", "path": str(tmp_path), "folders": ["mnist"]}
+    assert found["data"][0]["path"] == str(tmp_path)
     assert found["processor"]["cores"] == os.cpu_count()
     assert found["memory"]["total"] is None or found["memory"]["total"] > 1 << 28
     assert any(library["user_api"] == "blas" for library in found["blas"])
@@ -72,15 +71,69 @@ def test_an_old_driver_and_a_usable_cupy(capsys, monkeypatch) -> None:
     assert not any("NVIDIA" in line for line in report(capsys)["advice"])
 
 
-def test_a_wrong_environment_is_told_and_is_no_failure(capsys, monkeypatch, tmp_path) -> None:
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+CIFAR10 = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_data_are_those_that_load_by_name(capsys, monkeypatch, tmp_path) -> None:
+    own, cache = tmp_path / "own", tmp_path / "cache"
+    monkeypatch.setenv("XPNET_DATA", str(own))
+    monkeypatch.setenv("XPNET_CACHE", str(cache))
+    touch(own / "mnist")  # a folder alone is no data set
+    touch(own / "cifar10", "cifar10.npz")
+    places = report(capsys)["data"]
+    usual = {"name": "XPNET_DATA", "path": str(own), "there": True, "data_sets": [], "incomplete": {}}
+    assert places == [usual, usual | {"name": "cache", "path": str(cache), "there": False}]
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"  XPNET_DATA  {own}: no data set that loads by name\n  cache  {cache}: not there\n" in text
+
+    touch(own / "kmnist", *(f"{name}.gz" for name in IDX))
+    touch(own / "fashion_mnist", *IDX[:3])
+    touch(own / "cifar-10" / "cifar-10-batches-bin", *CIFAR10)
+    touch(cache / "mnist", *IDX)
+    touch(cache / "cifar100" / "cifar-100-binary", "test.bin")
+    found = report(capsys)
+    first, second = found["data"]
+    assert (first["data_sets"], first["incomplete"]) == (["cifar10", "kmnist"], {"fashion_mnist": [IDX[3]]})
+    assert (second["data_sets"], second["incomplete"]) == (["mnist"], {"cifar100": ["train.bin"]})
+    assert f"fashion_mnist in {own} lacks {IDX[3]}; put what is missing there" in found["advice"]
+    assert f"cifar100 in {cache} lacks train.bin; put what is missing there" in found["advice"]
+    (cache / "cifar100" / "cifar-100-binary" / "test.bin").unlink()
+    (cache / "cifar100" / "cifar-100-binary.tar.gz").touch()
+    assert main(["doctor"]) == 0
+    assert f"  cache  {cache}: cifar100, mnist\n" in capsys.readouterr().out
+
+
+def test_a_cache_within_the_data_is_told_apart(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
+    touch(tmp_path / "cache" / "mnist", *IDX)
+    assert [place["data_sets"] for place in report(capsys)["data"]] == [[], ["mnist"]]
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path))
+    assert [place["name"] for place in report(capsys)["data"]] == ["XPNET_DATA"]
+
+
+def test_a_wrong_environment_is_told_and_fails_after_the_report(capsys, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XPNET_BACKEND", "nympy")
     monkeypatch.setenv("XPNET_DATA", str(tmp_path / "missing"))
-    found = report(capsys)
+    found = report(capsys, guard.UNUSABLE)
     assert "unknown backend 'nympy'" in found["selected"]["error"]
     assert any("XPNET_BACKEND" in line for line in found["advice"])
     assert any(f"XPNET_DATA={tmp_path / 'missing'} is no folder" in line for line in found["advice"])
-    assert main(["doctor"]) == 0
-    assert "selected: unknown backend 'nympy'" in capsys.readouterr().out
+    assert main(["doctor"]) == guard.UNUSABLE
+    text = capsys.readouterr().out
+    assert "selected: unknown backend 'nympy'" in text
+    assert "what to do\n  XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it" in text
+    monkeypatch.setenv("XPNET_BACKEND", "numpy")
+    monkeypatch.setenv("XPNET_DTYPE", "float8")
+    assert "unknown float type 'float8'" in report(capsys, guard.UNUSABLE)["selected"]["error"]
 
 
 def test_too_many_blas_threads(capsys, monkeypatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import xpnet
 from tests.processes import interrupt, started
+from xpnet._interrupt import InterruptGuard
 from xpnet.cli import COMMANDS, guard, main
 from xpnet.cli.guard import guarded
 from xpnet.errors import (
@@ -127,6 +128,25 @@ def test_a_result_is_passed_on_and_ctrl_c_is_130(capsys) -> None:
 
     assert guarded(interrupted) == guard.INTERRUPTED == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_sigterm_is_143_and_handled_during_the_function_only(capsys) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def at_once() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    def after_a_step() -> int:
+        with InterruptGuard() as interrupt:
+            signal.raise_signal(signal.SIGTERM)
+        return guard.INTERRUPTED if interrupt.requested else 0
+
+    assert guarded(at_once) == guard.TERMINATED == 143
+    assert capsys.readouterr().err == "terminated\n"
+    assert guarded(after_a_step) == guard.TERMINATED
+    assert guarded(lambda: guard.INTERRUPTED) == guard.INTERRUPTED
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

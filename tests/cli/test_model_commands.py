@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from xpnet import backend, models
 from xpnet.cli import main
 from xpnet.io import save_weights
 from xpnet.kernels import table
+
+ROOT = Path(__file__).parents[2]
 
 OWN = """
 from xpnet import backend
@@ -40,6 +44,11 @@ regression = lambda: Sequential(Dense(1))
 number = 3
 def broken():
     raise KeyError("oh")
+def exits():
+    raise SystemExit("no")
+class Head(Dense):
+    def __init__(self, classes):
+        super().__init__(classes)
 class Holder:
     model = Dense(2)
 """
@@ -55,7 +64,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's in the current folder."""
     (tmp_path / "own_models.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
     return "own_models"
 
@@ -114,18 +123,68 @@ def test_models_by_import_path(capsys, own) -> None:
         (":net", "has not been built, so give --input C,H,W"),
         (":nothing", "AttributeError: module 'own_models' has no attribute 'nothing'"),
         (":number", "expected a layer or a function that returns one, got int"),
+        (":nett", "has no attribute 'nett'; did you mean 'net'?"),
         (":broken", "KeyError: 'oh'"),
-        ("x:net", "ModuleNotFoundError: No module named 'own_modelsx'"),
-        (":__import__('os').system('touch executed')", "AttributeError"),
+        (":exits", "SystemExit: no"),
+        (":Holder.model.classes", "AttributeError: 'Dense' object has no attribute 'classes'"),
+        ("x:net", "ModuleNotFoundError: No module named 'own_modelsx'; it must be installed, on PYTHONPATH, or in"),
     ],
 )
 def test_import_paths_that_lead_nowhere(capsys, own, attribute, message) -> None:
     code, _, err = run(capsys, "summary", "--model", f"{own}{attribute}")
     assert code == 1
-    assert err.startswith(f"error: --model {own}{attribute}")
+    assert err.startswith(f"error: {'--model' if attribute == ':net' else 'model'} {own}{attribute}")
     assert message in err
     assert err.count("\n") == 1
-    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("name", ["os:abort", "own_models:__import__('os').abort()", "own_models:net:classes=3"])
+def test_what_is_no_path_to_a_model_is_not_looked_for(capsys, own, name) -> None:
+    code, _, err = run(capsys, "summary", "--model", name)
+    assert code == 1
+    assert "own_models" not in sys.modules
+    assert ("os is of Python's own library" in err) == (name == "os:abort")
+    assert ("takes no options, which are for xpnet's models" in err) == name.endswith("classes=3")
+
+
+def test_options_of_a_model_have_names(capsys) -> None:
+    for command in (["summary"], ["train", "--data", "digits"]):
+        code, _, err = run(capsys, *command, "--model", "lenet:relu")
+        assert code == 1
+        assert "model 'lenet:relu': give options by name, such as lenet:activation=relu" in err
+
+
+def test_classes_are_given_to_those_who_take_them(capsys, own) -> None:
+    code, out, _ = run(capsys, "summary", "--model", f"{own}:Head", "--input", "4", "--classes", "7")
+    assert code == 0
+    assert "(7,)" in out
+    code, _, err = run(capsys, "summary", "--model", f"{own}:Head", "--input", "4")
+    assert code == 1
+    assert f"model {own}:Head: TypeError: its parameter classes has no default; give their number (--classes)" in err
+    for name in ("regression", "built"):
+        code, _, err = run(capsys, "summary", "--model", f"{own}:{name}", "--input", "5", "--classes", "7")
+        assert code == 1
+        assert f"model {own}:{name}: TypeError: it has no parameter classes, so it cannot be given 7" in err
+
+
+def test_a_model_that_is_a_layer_is_copied(own) -> None:
+    first, second = (models.from_spec(f"{own}:built") for _ in range(2))
+    first.parameters()[0].data[...] = 0
+    assert second.parameters()[0].data.any()
+
+
+def test_modules_are_found_in_the_folder_of_the_call(own, tmp_path) -> None:
+    """As with ``python -m``; the first folder of an installed command's path is its own."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "command.py").write_text("import sys; from xpnet.cli import main; sys.exit(main())")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["bin/command.py", "summary", "--model", f"{own}:net", "--input", "3"]
+    for flags, code in (([], 0), (["-P"], 1)):
+        done = subprocess.run(
+            [sys.executable, *flags, *command], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert ("No module named 'own_models'" in done.stderr) == bool(code)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--dtype", "float32"], ["--backend", "array_api_strict", "--samples", "1"]])

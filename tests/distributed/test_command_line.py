@@ -62,6 +62,19 @@ class TestRanks:
             assert main(["train", "--resume", str(path), "--epochs", "4"]) == 0
         same(folder, alone)
 
+    def test_a_model_of_ones_own(self, tmp_path, monkeypatch):
+        (tmp_path / "own_net.py").write_text(
+            "from xpnet.layers import Dense, Flatten, Sequential\n"
+            "def net(classes):\n"
+            "    return Sequential({'flat': Flatten(), 'out': Dense(classes)})\n"
+        )
+        more = ["--epochs", "1", "--model", "own_net:net"]
+        done = run_ranks(2, "-m", "xpnet", "train", "--distributed", *RUN, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        monkeypatch.syspath_prepend(tmp_path)
+        assert main(["train", *RUN, *more, "--out", str(tmp_path / "alone")]) == 0
+        same(tmp_path / "runs" / "own_net.net-digits", tmp_path / "alone")
+
     def test_a_wrong_argument_is_said_once(self, tmp_path):
         (tmp_path / "file").touch()
         done = run_ranks(2, "-m", "xpnet", "train", "--distributed", *RUN, "--out", tmp_path)

@@ -216,6 +216,22 @@ def test_the_team_makes_every_call_and_reports_a_failure(monkeypatch):
     assert 50 in made
 
 
+@pytest.mark.parametrize("state", ["ignore", "raise"])
+def test_all_threads_have_the_error_state_of_the_caller(monkeypatch, state):
+    monkeypatch.setattr(team, "threads_allowed", lambda: 3)
+    together = threading.Barrier(3)  # so that each thread makes one call
+    found = []
+
+    def call() -> None:
+        together.wait(timeout=60)
+        found.append((threading.get_ident(), np.geterr()["over"]))
+
+    with np.errstate(over=state):
+        team.run_all([call] * 3)
+    assert len({thread for thread, _ in found}) == 3
+    assert [over for _, over in found] == [state] * 3
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_the_team_works_in_a_forked_process():
     code = (

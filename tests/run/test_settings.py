@@ -43,6 +43,7 @@ def test_every_setting_goes_through_a_file_and_has_a_help_text(tmp_path) -> None
     settings = Settings(
         model="vgg16:dropout=0.2",
         data="digits:upscale=4",
+        weights="w.safetensors:sha256=00",
         limit=7,
         pixels="-1..1",
         augment="flip",

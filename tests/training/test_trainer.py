@@ -231,6 +231,25 @@ def test_a_second_ctrl_c_raises_at_once(blobs) -> None:
     assert not model._pending
 
 
+def test_sigterm_is_left_to_the_program_which_may_stop_the_run(blobs) -> None:
+    class Terminates(InterruptsItself):
+        def _forward(self, x, train):
+            if train and self.count == 6:
+                signal.raise_signal(signal.SIGTERM)
+            return super()._forward(x, train)
+
+    trainer = Trainer(Terminates(3), batch_size=32)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: trainer.stop("SIGTERM"))
+    try:
+        history = trainer.fit(blobs, epochs=9, verbose=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (history.stopped, history.interrupted) == ("SIGTERM", False)
+    assert trainer.model.count == 7
+    assert trainer.fit(blobs, until=2, verbose=False)["epoch"] == [1, 2]  # on in mid-epoch
+    assert trainer.model.count == 10
+
+
 def test_in_another_thread_fit_works_without_signals(blobs) -> None:
     histories: list[History] = []
     thread = threading.Thread(target=lambda: histories.append(Trainer(Dense(3)).fit(blobs, epochs=1, verbose=False)))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 import xpnet
 from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
+from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import UNUSABLE, guarded
 from xpnet.text import near
 
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0: done; 1: something went wrong, a value that cannot be included, or a check has failed; 2: a command line that
-        cannot be parsed, or a backend that cannot be used; 130: Ctrl-C; 141: the reader of the output has gone.
+        cannot be parsed, or a backend that cannot be used; 130: Ctrl-C; 143: SIGTERM; 141: the reader of the output has
+        gone.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["summary", "--model", "no_such"])
     1
     """
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = command_line(argv)
     parser, names = _parser()
     try:
         _suggest(parser, names, given)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = [
     "add_model_arguments",
     "add_seed_argument",
     "build_model",
+    "command_line",
     "fitting_loss",
     "input_shape",
     "make_model",
@@ -42,6 +43,20 @@ SMALL_INPUTS = {
     **dict.fromkeys((f"resnet{depth}" for depth in SMALL), (3, 32, 32)),
     "tiny_convnet": (1, 8, 8),
 }
+
+
+def command_line(argv: Sequence[str] | None) -> list[str]:
+    """Return the arguments of a command, by default those of the process.
+
+    A process of its own also imports models from the folder that it is called in, as ``python -m`` has it and an
+    installed command has not; a program that calls the command line keeps its path.
+    """
+    if argv is not None:
+        return list(argv)
+    with contextlib.suppress(OSError):  # the folder is gone
+        if not sys.flags.safe_path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+    return sys.argv[1:]
 
 
 def positive(text: str) -> int:
@@ -126,7 +141,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, weights: bool = True
         required=True,
         metavar="NAME",
         help=f"{', '.join(models.names())}, with options behind colons (lenet:activation=relu); or "
-        "PACKAGE.MODULE:ATTRIBUTE, a layer or a function that returns one",
+        "PACKAGE.MODULE:NAME, a layer of your own or a function that returns one",
     )
     parser.add_argument("--classes", type=positive, metavar="K", help="of the output; by default the paper's")
     parser.add_argument(
@@ -141,36 +156,25 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, weights: bool = True
         )
 
 
-def make_model(args: argparse.Namespace) -> Layer:
+def make_model(args: argparse.Namespace, classes: int | None = None) -> Layer:
     """Return the model that was named, not built unless its own code has built it.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    classes : int, optional
+        Of the data, for where no ``--classes`` were given.
 
     Raises
     ------
     ValueError
         If there is no such model, or what was named is none.
     """
-    name, classes = args.model, args.classes
-    known, _, options = parse_spec(name)
-    if ":" in name and known not in models.names():
-        return _imported(name, classes)
-    return models.by_name(known, classes or (10 if known in SMALL_INPUTS else 1000), **options)
-
-
-def _imported(name: str, classes: int | None) -> Layer:
-    module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # as `python -m` has it and an installed command has not
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-        if callable(found) and not isinstance(found, Layer):
-            found = found() if classes is None else found(classes=classes)
-    except Exception as error:  # the user's own code: whatever it raises
-        raise ValueError(f"--model {name}: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Layer):
-        raise ValueError(f"--model {name}: expected a layer or a function that returns one, got {type(found).__name__}")
-    return found
+    wanted = args.classes or classes
+    known = parse_spec(args.model)[0]
+    if wanted is None and known in models.names():
+        wanted = 10 if known in SMALL_INPUTS else 1000
+    return models.from_spec(args.model, wanted, insist=args.classes is not None)
 
 
 def input_shape(args: argparse.Namespace, model: Layer) -> tuple[int, ...]:
@@ -204,8 +208,7 @@ def build_model(args: argparse.Namespace, model: Layer, sample_shape: tuple[int,
     if not model.built:
         model.build(sample_shape, rng=args.seed)
     if args.weights is not None:
-        load = io.import_book_weights if args.weights.suffix in (".pkl", ".pickle") else io.load_weights
-        load(model, args.weights)
+        io.load_any(model, args.weights)
     return model
 
 

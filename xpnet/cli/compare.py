@@ -45,15 +45,15 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the table, and fail if results part."""
     from xpnet.compare import compare_backends
 
-    batch = None
+    batch = classes = None
     if args.data is not None:
         from xpnet import data
 
         images = data.load(args.data).scaled()
         args.input = args.input or images.input_shape
-        args.classes = args.classes or len(images.classes)
+        classes = len(images.classes)
         batch = images.x_test[: args.batch], images.t_test[: args.batch]
-    model = arguments.make_model(args)
+    model = arguments.make_model(args, classes)
     shape = arguments.input_shape(args, model)
     output = model.output_shape(shape)
     loss = args.loss or arguments.fitting_loss(output)

@@ -15,7 +15,9 @@ from xpnet import backend
 from xpnet.backend.cuda import cuda_report, driver_version
 from xpnet.backend.memory import machine_memory
 from xpnet.cli import _machine
+from xpnet.cli.guard import UNUSABLE
 from xpnet.data.fetch import cache_folder
+from xpnet.data.local import local_files
 
 __all__ = ["add_parser"]
 
@@ -34,13 +36,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report."""
+    """Print the report; fail if the environment selects a backend that cannot be used."""
     report = _report()
     if args.json:
         print(json.dumps(report, indent=2))
     else:
         print("\n".join(_lines(report)))
-    return 0
+    return UNUSABLE if report["selected"]["error"] else 0
 
 
 def _report() -> dict[str, Any]:
@@ -58,7 +60,7 @@ def _report() -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith("XPNET_") or name.endswith("_NUM_THREADS") or name == "CUDA_VISIBLE_DEVICES"
         },
-        "data": _data_folders(),
+        "data": _data_places(),
     }
     return report | {"advice": _advice(report)}
 
@@ -82,18 +84,25 @@ def _selected() -> dict[str, Any]:
         return {"name": None, "dtype": None, "error": str(error)}
 
 
-def _data_folders() -> list[dict[str, Any]]:
+def _data_places() -> list[dict[str, Any]]:
+    """Return the folders that data sets are looked for in, with those whose files are there, and what others lack."""
     places = [("XPNET_DATA", os.environ.get("XPNET_DATA")), ("cache", str(cache_folder()))]
-    found = []
-    for name, place in places:
-        if place:
-            path = Path(place).expanduser()
-            try:
-                below = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-            except OSError:
-                below = None
-            found.append({"name": name, "path": str(path), "folders": below})
-    return found
+    found: dict[Path, dict[str, Any]] = {}
+    for name, given in places:
+        if given:
+            path = Path(given).expanduser()
+            there = os.access(path, os.R_OK | os.X_OK) and path.is_dir()
+            found.setdefault(path, {"name": name, "path": str(path), "there": there, "data_sets": [], "incomplete": {}})
+    for name, files in local_files().items():
+        first = next((path for path in files.values() if path is not None), None)
+        if first is not None:
+            place = found[max((p for p in found if first.is_relative_to(p)), key=lambda p: len(p.parts))]
+            missing = [file for file, path in files.items() if path is None]
+            if missing:
+                place["incomplete"][name] = missing
+            else:
+                place["data_sets"].append(name)
+    return list(found.values())
 
 
 def _advice(report: dict[str, Any]) -> list[str]:
@@ -125,7 +134,12 @@ def _advice(report: dict[str, Any]) -> list[str]:
     advice += [
         f"{place['name']}={place['path']} is no folder that can be read"
         for place in report["data"]
-        if place["folders"] is None and place["name"] != "cache"  # which appears with the first download
+        if not place["there"] and place["name"] != "cache"  # which appears with the first download
+    ]
+    advice += [
+        f"{name} in {place['path']} lacks {', '.join(files)}; put what is missing there"
+        for place in report["data"]
+        for name, files in place["incomplete"].items()
     ]
     return advice
 
@@ -140,7 +154,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "environment": variables or ["nothing that concerns xpnet"],
         "data": [
             f"{place['name']}  {place['path']}: "
-            + ("not there" if place["folders"] is None else ", ".join(place["folders"]) or "empty")
+            + (", ".join(place["data_sets"]) or ("no data set that loads by name" if place["there"] else "not there"))
             for place in report["data"]
         ],
         "what to do": report["advice"] or ["nothing: all is there"],

@@ -9,13 +9,15 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from xpnet._interrupt import Termination
 from xpnet.errors import BackendUnavailableError, MissingDependencyError, OperationError
 
-__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "UNUSABLE", "guarded"]
+__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "TERMINATED", "UNUSABLE", "guarded"]
 
 FAILED = 1
 UNUSABLE = 2  # what argparse returns for a command line that it cannot parse, too
 INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
+TERMINATED = 143  # for one that SIGTERM ended
 BROKEN_PIPE = 141  # and for one whose reader has gone
 
 
@@ -35,7 +37,8 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     -------
     int
         That of the function; 2 if the backend cannot be used, 1 for errors of xpnet, of files, values and memory, 130
-        after Ctrl-C, 141 (and silence) where the reader of the output has gone, as in ``xpnet doctor | head -1``.
+        after Ctrl-C, 143 after SIGTERM, which is a Ctrl-C while the function runs, 141 (and silence) where the reader
+        of the output has gone, as in ``xpnet doctor | head -1``.
 
     Examples
     --------
@@ -43,11 +46,15 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     >>> guarded(lambda n: n, 0)
     0
     """
+    termination = Termination()
     try:
-        code = function(*args)
+        with termination:
+            code = function(*args)
         if sys.stdout is not None:  # as it is where the shell has closed it: >&-
             sys.stdout.flush()
     except KeyboardInterrupt:
+        if termination.received:
+            return _report("terminated", TERMINATED, verbose)
         return _report("interrupted", INTERRUPTED, verbose)
     except BackendUnavailableError as error:
         return _report(f"error: {_describe(error)}", UNUSABLE, verbose)
@@ -57,7 +64,7 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
         return BROKEN_PIPE
     except (OperationError, MissingDependencyError, OSError, ValueError, MemoryError) as error:
         return _report(f"error: {_describe(error)}", FAILED, verbose)
-    return code
+    return TERMINATED if code == INTERRUPTED and termination.received else code
 
 
 def _describe(error: BaseException) -> str:

@@ -79,9 +79,17 @@ def _sample(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> 
 
 def _filters(args: argparse.Namespace, saved: SavedRun, data: Dataset | None) -> Any:
     from xpnet import viz
-    from xpnet.run.saved import make_model
+    from xpnet.errors import WeightsError
+    from xpnet.run.saved import build_model
+    from xpnet.run.start import load_start
 
-    untrained = make_model(saved.settings, len(saved.classes)).build(saved.input_shape, rng=saved.settings.seed)
+    untrained = build_model(saved.settings, len(saved.classes), saved.input_shape, outside=saved.path.parent)
+    if saved.settings.weights is not None:
+        try:
+            load_start(untrained, saved.settings.weights)
+        except WeightsError as error:
+            print(f"without the filters before training: {error}")
+            return viz.plot_filters(saved.model, args.layer)
     return viz.plot_filters(saved.model, args.layer, before=untrained.state_dict())
 
 

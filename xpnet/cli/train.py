@@ -10,13 +10,17 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.distributed import Communicator, ending_together
 from xpnet.distributed.launch import KINDS, choose, join
+from xpnet.models.spec import is_own
 from xpnet.run import Settings, open_settings, train
 from xpnet.run.data import resolved
 from xpnet.run.scaling import RULES, scaled
@@ -25,10 +29,12 @@ from xpnet.training import Callback, PhaseTimes, TensorBoard
 
 __all__ = ["add_arguments", "add_parser", "run", "script"]
 
+NONE = "none"  # the flag's word for what a TOML file says by leaving a setting out
+
 EPILOG = """examples:
   xpnet train --model lenet --data mnist --epochs 2
   xpnet train --model resnet20 --data cifar10 --augment crop:4,flip --validation 0.1 --schedule cosine
-  xpnet train --config runs/lenet-mnist/settings.toml --seed 1
+  xpnet train --config runs/lenet-mnist/settings.toml --seed 1 --augment none
   xpnet train --resume runs/lenet-mnist
   mpiexec -n 4 python -m xpnet train --distributed --model resnet20 --data cifar10 --batch-size 256
 """
@@ -48,21 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     for field in dataclasses.fields(Settings):
         default = getattr(defaults, field.name)
         shown = "" if default is None else f" ({default})"
-        kind = kinds[field.name]
+        kind, choices = kinds[field.name], field.metadata.get("choices")
+        parse, listed = kind, choices
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+            parse, choices, listed = _or_none(kind, choices), None, choices and (*choices, NONE)
+            shown += f"; or {NONE}"
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=kind,
-            choices=field.metadata.get("choices"),
-            metavar=field.metadata.get("metavar") or (None if "choices" in field.metadata else _metavar(kind)),
+            type=parse,
+            choices=choices,
+            metavar=field.metadata.get("metavar") or (f"{{{','.join(listed)}}}" if listed else _metavar(kind)),
             default=argparse.SUPPRESS,
             help=(field.metadata["help"] + shown).replace("%", "%%"),
         )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="for the results; by default a new one, runs/MODEL-DATA"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags go before it")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings in TOML; flags go before it, and none takes away what it says",
+    )
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too, into the folder")
     parser.add_argument("--times", action="store_true", help="show at the end where the time of the steps went")
@@ -79,6 +93,20 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         help="take batch size and learning rate for those of one process, and scale both by their number",
     )
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
+
+
+def _or_none(kind: type, choices: Sequence[str] | None) -> Callable[[str], Any]:
+    """Return what parses the flag of a setting that may have no value."""
+
+    def parse(text: str) -> Any:
+        if text == NONE:
+            return None
+        if choices and text not in choices:  # argparse would look for None among them, and name it so
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(choices)}, {NONE})")
+        return kind(text)
+
+    parse.__name__ = kind.__name__  # of which argparse speaks in its errors
+    return parse
 
 
 def _metavar(kind: type) -> str:
@@ -114,7 +142,9 @@ def _train(args: argparse.Namespace, comm: Communicator | None, settings: Settin
     callbacks: list[Callback] = [times] if args.times else []
     if args.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))
-    outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks, communicator=comm)
+    # a loss that is no longer finite ends in a message of its own, which warnings of every operation would bury
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        outcome = train(settings, folder, resume=resume, command=args.command, callbacks=callbacks, communicator=comm)
     if args.times and (comm is None or comm.is_root):
         print(times.table())
     return INTERRUPTED if outcome.history.interrupted else 0
@@ -192,7 +222,8 @@ def _new_folder(settings: Settings) -> list[Path]:
     """
     found = resolved(settings.data)
     data = Path(found).stem if "/" in found else parse_spec(found)[0]
-    name = f"{parse_spec(settings.model)[0]}-{data}"
+    model = settings.model.replace(":", ".") if is_own(settings.model) else parse_spec(settings.model)[0]
+    name = f"{model}-{data}"
     runs = Path("runs")
     around = [] if runs.exists() else [runs]
     runs.mkdir(exist_ok=True)
@@ -224,6 +255,6 @@ def script(description: str, argv: Sequence[str] | None = None, **defaults: Any)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     add_arguments(parser, Settings(**defaults))
     args = parser.parse_args(argv)
-    given = sys.argv[1:] if argv is None else argv
+    given = command_line(argv)
     args.command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *given])
     return guarded(lambda: run(args), verbose=args.verbose)

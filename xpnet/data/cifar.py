@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from xpnet.data import fetch
 from xpnet.data._sources import CIFAR10, CIFAR100, Archive
 from xpnet.data.cifar_binary import MAX_BYTES, check_labels, read_cifar
 from xpnet.data.dataset import Dataset
 
-__all__ = ["cifar10", "cifar100"]
+__all__ = ["cifar10", "cifar100", "local_files"]
 
 
 def cifar10(*, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -88,12 +89,9 @@ def cifar100(*, labels: str = "fine", root: str | os.PathLike[str] | None = None
 
 def _load(source: Archive, root: str | os.PathLike[str] | None, labels: str) -> Dataset:
     check_labels(source, labels)  # before a download
-    places = [f"{folder}/{source.unpacked}" for folder in source.folders] + [source.unpacked, *source.folders]
-    # `test.bin` could be anything, so a folder that does not say what it is does not count
-    loose = source.unpacked in os.environ.get("XPNET_DATA", "")
-    found = fetch.find(source.test, places, root=root, loose=loose, suffixes=("",))
-    if found is not None:
-        return read_cifar(found.parent, labels=labels)
+    folder = _folder(source, root)
+    if folder is not None:
+        return read_cifar(folder, labels=labels)
     archive = fetch.find_or_download(
         source.archive,
         source.folders,
@@ -104,3 +102,21 @@ def _load(source: Archive, root: str | os.PathLike[str] | None, labels: str) -> 
         remedy=f"this file, or the folder {source.unpacked} that is in it,",
     )
     return read_cifar(archive, labels=labels)
+
+
+def local_files(source: Archive) -> dict[str, Path | None]:
+    """Return where each file that `_load` needs lies on this machine; None if it does not."""
+    folder = _folder(source, None)
+    if folder is None:
+        return {source.archive: fetch.find(source.archive, source.folders)}
+    paths = [folder / name for name in (*source.train, source.test)]
+    return {path.name: path if path.is_file() else None for path in paths}
+
+
+def _folder(source: Archive, root: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder that the archive was unpacked to, if it has been."""
+    places = [f"{folder}/{source.unpacked}" for folder in source.folders] + [source.unpacked, *source.folders]
+    # `test.bin` could be anything, so a folder that does not say what it is does not count
+    loose = source.unpacked in os.environ.get("XPNET_DATA", "")
+    found = fetch.find(source.test, places, root=root, loose=loose, suffixes=("",))
+    return None if found is None else found.parent

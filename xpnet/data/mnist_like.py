@@ -14,7 +14,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.idx import read_idx
 from xpnet.errors import DataError
 
-__all__ = ["fashion_mnist", "kmnist", "mnist", "mnist_is_local"]
+__all__ = ["fashion_mnist", "kmnist", "local_files", "mnist", "mnist_is_local"]
 
 
 def mnist(*, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -134,7 +134,12 @@ def mnist_is_local(root: str | os.PathLike[str] | None = None) -> bool:
     ...     mnist_is_local(folder)
     False
     """
-    return all(fetch.find(name, MNIST.folders, root=root, loose=_loose(MNIST)) for name in MNIST.checksums)
+    return all(local_files(MNIST, root).values())
+
+
+def local_files(source: Source, root: str | os.PathLike[str] | None = None) -> dict[str, Path | None]:
+    """Return where each file of a data set lies on this machine; None if it does not."""
+    return {name: fetch.find(name, source.folders, root=root, loose=_loose(source)) for name in source.checksums}
 
 
 def _loose(source: Source) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpnet.io.book import import_book_weights, read_book_params
+from xpnet.io.either import load_any
 from xpnet.io.weights import load_weights, save_weights
 
-__all__ = ["import_book_weights", "load_weights", "read_book_params", "save_weights"]
+__all__ = ["import_book_weights", "load_any", "load_weights", "read_book_params", "save_weights"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import functools
 import os
 import queue
@@ -59,7 +60,7 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at
         left = collections.deque(calls)
         done: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(helpers):
-            _work.put((left, done))
+            _work.put((left, done, contextvars.copy_context()))  # with NumPy's error state, one for each thread
         failed = [_drain(left), *(done.get() for _ in range(helpers))]
     for error in failed:
         if error is not None:
@@ -120,9 +121,9 @@ def _start(wanted: int) -> None:
 
 def _help(work: queue.SimpleQueue) -> None:
     while True:
-        left, done = work.get()
-        done.put(_drain(left))
-        del left, done  # with the arrays that they hold
+        left, done, context = work.get()
+        done.put(context.run(_drain, left))
+        del left, done, context  # with the arrays that they hold
 
 
 def _forget() -> None:

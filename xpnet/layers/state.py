@@ -34,7 +34,9 @@ def load_state(model: Module, arrays: Mapping[str, Any]) -> None:
     if not isinstance(arrays, Mapping):
         raise WeightsError(f"expected a mapping of names to arrays, got {type(arrays).__name__}. {UNCHANGED}")
     _check_names(set(expected), set(arrays))
-    checked = {path: _convert(path, arrays[path], like) for path, like in expected.items()}
+    hosts = {path: _real(path, arrays[path]) for path in expected}
+    _check_shapes(expected, hosts)
+    checked = {path: backend.asarray_like(hosts[path], like) for path, like in expected.items()}
     for path, p in model.named_parameters():
         p.data[...] = checked[path]
     for path, layer, name in model.named_buffers():
@@ -93,17 +95,26 @@ def _check_names(expected: set[str], given: set[str]) -> None:
         )
 
 
-def _convert(path: str, value: Any, like: Array) -> Array:
-    """Return `value` on the device and in the type of `like`."""
+def _real(path: str, value: Any) -> Any:
+    """Return `value` as a NumPy array of real numbers."""
     host = backend.to_numpy(value)
     if host.dtype.kind not in "fiu":
         raise WeightsError(f"{path} holds {host.dtype}, not real numbers. {UNCHANGED}")
-    if tuple(host.shape) != tuple(like.shape):
+    return host
+
+
+def _check_shapes(expected: Mapping[str, Array], given: Mapping[str, Any]) -> None:
+    wrong = [
+        f"{path} has shape {tuple(given[path].shape)} but the model's has {tuple(like.shape)}"
+        for path, like in expected.items()
+        if tuple(given[path].shape) != tuple(like.shape)
+    ]
+    if wrong:
         raise WeightsError(
-            f"{path} has shape {tuple(host.shape)} but the model's has {tuple(like.shape)}; "
-            f"build the same model, for the same input shape, as was saved. {UNCHANGED}"
+            f"{', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}; {len(expected) - len(wrong)} of "
+            f"{len(expected)} arrays fit. Build the same model, for the same input shape and classes, as was saved, or "
+            f"save weights that have the model's own values there. {UNCHANGED}"
         )
-    return backend.asarray_like(host, like)
 
 
 def move(model: Module, name: str, dtype: str | None) -> None:

@@ -16,10 +16,9 @@ from xpnet.errors import WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
 from xpnet.run.settings import Settings
-from xpnet.text import parse_spec
 from xpnet.training.checkpoint import read_about
 
-__all__ = ["SavedRun", "checkpoint_of", "described", "make_model", "open_run", "open_settings"]
+__all__ = ["SavedRun", "build_model", "checkpoint_of", "described", "open_run", "open_settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +59,40 @@ class SavedRun:
         return backend.asarray_like(pixels.astype(np.float32) * np.float32(a) + np.float32(b), like)
 
 
-def make_model(settings: Settings, classes: int) -> Layer:
-    """Return the model that the settings name, not built."""
-    name, values, options = parse_spec(settings.model)
-    if values:
-        raise ValueError(f"model {settings.model!r}: give options by name, such as lenet:activation=relu")
-    return models.by_name(name, classes, **options)
+def build_model(
+    settings: Settings, classes: int, input_shape: tuple[int, ...], *, outside: os.PathLike[str] | None = None
+) -> Layer:
+    """Return the model that the settings name, built for such images and drawn by their seed.
+
+    Parameters
+    ----------
+    settings : Settings
+    classes : int
+    input_shape : tuple of int
+        (C, H, W).
+    outside : path, optional
+        The folder that the settings come from: a model of one's own is not imported from there.
+
+    Raises
+    ------
+    ValueError
+        If it is a model of one's own that cannot be made, is built already, or tells another number of classes apart.
+    OperationError
+        If it cannot take such images.
+    """
+    model = models.from_spec(settings.model, classes, outside=outside)
+    if model.built:
+        raise ValueError(
+            f"model {settings.model}: it is built already; a run builds it itself, for its images and with weights "
+            "drawn by its seed, so return it as it was before build"
+        )
+    output = model.output_shape(input_shape)
+    if output != (classes,):
+        raise ValueError(
+            f"model {settings.model}: its output is {output}, expected ({classes},), a number for each class of the "
+            "data; a function with a parameter classes is given their number"
+        )
+    return model.build(input_shape, rng=settings.seed)
 
 
 def checkpoint_of(path: str | os.PathLike[str]) -> Path:
@@ -88,6 +115,9 @@ def checkpoint_of(path: str | os.PathLike[str]) -> Path:
 def open_run(path: str | os.PathLike[str]) -> SavedRun:
     """Open the folder of a run, or one of its checkpoints, for inference.
 
+    If the model is one of your own, its module is imported, as ``import`` would: from an installed package or a folder
+    of Python's path, never from the folder of the run.
+
     Parameters
     ----------
     path : str or path
@@ -97,6 +127,8 @@ def open_run(path: str | os.PathLike[str]) -> SavedRun:
     ------
     WeightsError
         If there is no checkpoint, or it was not written by a run of settings.
+    ValueError
+        If the model is one of your own and cannot be imported or made.
     MissingDependencyError
         If safetensors is not installed.
     """
@@ -110,7 +142,7 @@ def open_run(path: str | os.PathLike[str]) -> SavedRun:
             f"{file}: this checkpoint does not say how to build its model again ({error}); "
             "it was not written by `xpnet train`"
         ) from None
-    model = make_model(settings, len(found["classes"])).build(found["input_shape"])
+    model = build_model(settings, len(found["classes"]), found["input_shape"], outside=file.parent)
     load_weights(model, file)
     return SavedRun(path=file, model=model, settings=settings, epochs=len(content["history"]["epochs"]), **found)
 

@@ -10,11 +10,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from xpnet import models
 from xpnet.backend import DTYPES
 from xpnet.files import atomic_write
+from xpnet.models.spec import check_spec
 from xpnet.optional import require
-from xpnet.text import near, parse_spec
+from xpnet.text import near
 
 __all__ = ["ON_DEVICE", "PIXELS", "SCHEDULES", "Settings"]
 
@@ -50,7 +50,12 @@ class Settings:
     ValueError: settings: no 'epocs'; did you mean 'epochs'?
     """
 
-    model: str = _field("lenet", "a model's name, with options behind colons: lenet:activation=relu", metavar="NAME")
+    model: str = _field(
+        "lenet",
+        "a model's name, with options behind colons (lenet:activation=relu); or PACKAGE.MODULE:NAME, a layer of your "
+        "own or a function that returns one, which is given the number of classes if it has a parameter classes",
+        metavar="NAME",
+    )
     data: str = _field(
         "auto:upscale=4",  # digits of 32 x 32, which LeNet takes, where there is no MNIST
         "a data set's name with options behind colons, an .npz file, or a folder of images; "
@@ -84,6 +89,12 @@ class Settings:
     cuda_graph: str = _field(
         "never", "launch the gradient of a step as one CUDA graph; needs the backend cupy", choices=("never", "always")
     )
+    weights: str | None = _field(
+        None,
+        "start from these weights, safetensors or the book's params.pkl, which the run notes with their checksum; by "
+        "default drawn by the seed",
+        metavar="FILE",
+    )
     seed: int = _field(0, "of weights, order of images and augmentation", least=0)
     backend: str | None = _field(
         None, "auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; by default XPNET_BACKEND"
@@ -104,10 +115,7 @@ class Settings:
             elif type(value) is not wanted:
                 raise ValueError(f"settings: {field.name} must be {_name(wanted)}, got {value!r}")
             _check_range(field.name, getattr(self, field.name), field.metadata)
-        name = parse_spec(self.model)[0]
-        if name not in models.names():
-            known = ", ".join(models.names())
-            raise ValueError(f"settings: no model {name!r}{near(name, models.names())}; there are {known}")
+        check_spec(self.model)
         choosing = {"early_stopping": self.early_stopping is not None, "schedule plateau": self.schedule == "plateau"}
         for name, is_wanted in choosing.items():
             if is_wanted and not self.validation:

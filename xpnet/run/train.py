@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from xpnet.io import load_weights
 from xpnet.layers import Layer
 from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
 from xpnet.run.origin import origin
-from xpnet.run.saved import make_model
+from xpnet.run.saved import build_model
 from xpnet.run.settings import Settings
+from xpnet.run.start import file_of, load_start, noted
 from xpnet.schedules import Cosine, MultiStep, OneCycle, Plateau, Schedule, Step, Warmup
 from xpnet.training import (
     Callback,
@@ -101,7 +103,7 @@ def train(
     chosen = backend.use(settings.backend, dtype=settings.dtype) if communicator is None else backend.get()
     verbose = verbose and comm.is_root
     wanted = settings.data
-    settings = dataclasses.replace(settings, data=comm.from_root(lambda: resolved(wanted)))
+    settings = comm.from_root(functools.partial(_noted, settings, resume))
     dataset = _one_after_the_other(comm, settings)
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
@@ -121,7 +123,8 @@ def train(
     }
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
-    model = _model(settings, dataset, stand_in=dataset.name == "digits" and settings.data != wanted)
+    stand_in = dataset.name == "digits" and settings.data != wanted
+    model = _model(settings, dataset, stand_in=stand_in, outside=folder if resume else None)
     if settings.batch_norm == "all":
         synchronize_batch_norm(model, comm)
     trainer = _trainer(
@@ -130,6 +133,8 @@ def train(
     if comm.is_root:  # the others are given its state and write nothing
         if resume:
             about["command"] = _go_on(checkpoint.last, trainer, settings.epochs) or command
+        elif settings.weights is not None:
+            load_start(model, settings.weights)
         folder.mkdir(parents=True, exist_ok=True)
         settings.save(folder / "settings.toml")
     if verbose:
@@ -137,6 +142,8 @@ def train(
         print(model.summary())
         if resume:
             print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
+        elif settings.weights is not None:
+            print(f"weights of {file_of(settings.weights)}")
     history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
     described = origin(about["command"], chosen) | {
         "model": type(model).__name__,
@@ -147,6 +154,14 @@ def train(
     return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose, comm)
 
 
+def _noted(settings: Settings, resume: bool) -> Settings:
+    """Return the settings with what they stand for now, which may be something else when the run is opened."""
+    weights = settings.weights
+    if weights is not None and not resume:  # a run that goes on needs those that it began with no more
+        weights = noted(weights)
+    return dataclasses.replace(settings, data=resolved(settings.data), weights=weights)
+
+
 def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
     """Load the data on one rank of each machine first: it may have to download or unpack them."""
     found = load_dataset(settings) if comm.local_rank == 0 else None
@@ -154,10 +169,10 @@ def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
     return load_dataset(settings) if found is None else found
 
 
-def _model(settings: Settings, dataset: Dataset, *, stand_in: bool) -> Layer:
-    """Make and build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
+def _model(settings: Settings, dataset: Dataset, *, stand_in: bool, outside: Path | None) -> Layer:
+    """Build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
     try:
-        return make_model(settings, len(dataset.classes)).build(dataset.input_shape, rng=settings.seed)
+        return build_model(settings, len(dataset.classes), dataset.input_shape, outside=outside)
     except OperationError as error:
         height, width = dataset.input_shape[1:]
         if stand_in and height < 28:  # what does not fit larger ones would not fit MNIST either

@@ -164,7 +164,8 @@ class Trainer:
 
         Ctrl-C ends the run after the step under way: the weights are those of the last whole step, the
         history says that it was interrupted, and the next call goes on with the rest of that epoch. A second
-        Ctrl-C raises at once.
+        Ctrl-C raises at once. SIGTERM is left to the program, whose handler may call `stop`; the command line takes it
+        for a Ctrl-C.
 
         Parameters
         ----------

@@ -1,0 +1,41 @@
+"""What a flag of ``xpnet train`` does to a setting of a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from xpnet.cli import main
+from xpnet.run import Settings
+
+for module in ("safetensors", "sklearn", "tomli_w", "matplotlib"):
+    pytest.importorskip(module, reason="runs need xpnet[train]")
+
+
+def test_none_takes_a_setting_away(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_BACKEND", "numpy")
+    optional = [field for field in dataclasses.fields(Settings) if field.default is None]
+    assert {"augment", "clip_norm", "early_stopping", "dtype"} <= {field.name for field in optional}
+    Path("all.toml").write_text(
+        "augment = 'shift:1'\nclip_norm = 1e-9\nclass_weights = 'balanced'\nearly_stopping = 1\ntop = 2\n"
+        "micro_batch = 5\nweights = 'none.safetensors'\nlimit = 50\nvalidation = 0.2\nepochs = 1\n"
+        "backend = 'nympy'\ndtype = 'float64'\nmodel = 'tiny_convnet'\ndata = 'digits'\n"
+    )
+    flags = [word for field in optional for word in (f"--{field.name.replace('_', '-')}", "none")]
+    assert main(["train", "--config", "all.toml", *flags, "--out", "a"]) == 0
+    plain = ["train", "--model", "tiny_convnet", "--data", "digits", "--validation", "0.2", "--epochs", "1"]
+    assert main([*plain, "--out", "b"]) == 0
+    assert Path("a/settings.toml").read_bytes() == Path("b/settings.toml").read_bytes()
+    capsys.readouterr()
+    for wrong, message in (
+        (["--epochs", "none"], "invalid int value: 'none'"),
+        (["--top", "x"], "invalid int value: 'x'"),
+        (["--class-weights", "x"], "argument --class-weights: invalid choice: 'x' (choose from balanced, none)"),
+    ):
+        assert main([*plain, *wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*plain, "--data", "none", "--out", "c"]) == 1
+    assert "unknown data set 'none'" in capsys.readouterr().err
