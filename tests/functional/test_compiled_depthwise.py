@@ -18,7 +18,8 @@ from xpnet.kernels.compiled import depthwise, loader
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
-NAMES = ("depthwise_conv2d_forward", "depthwise_conv2d_backward", "depthwise_conv2d_input_gradient")
+NAMES = ("depthwise_conv2d_forward", "depthwise_conv2d_backward", "depthwise_conv2d_input_gradient",
+         "depthwise_conv2d_relu_forward")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +57,19 @@ def test_any_geometry_against_torch(dtype, data):
     for got, expected in zip(made, (wanted, *gradients), strict=True):
         assert got.dtype == dtype
         np.testing.assert_allclose(got, expected, atol=close * (1.0 + np.abs(expected).max()) * 5, rtol=close)
+    rectified = conv2d_forward(*given_arrays[:3], stride, padding, dilation, C, activation="relu")[0]
+    np.testing.assert_array_equal(rectified, np.maximum(made[0], 0.0))
 
 
 def test_the_loops_are_what_runs(monkeypatch, rng):
     """And not what they fall back on."""
     for name in NAMES:
         assert find(name, np) is getattr(depthwise, name)
-        monkeypatch.setattr(depthwise.depthwise, name, None)
+    for module, name in [(depthwise.depthwise, n) for n in NAMES[:3]] + [(depthwise.relu, NAMES[3])]:
+        monkeypatch.setattr(module, name, None)
     x, W = rng.standard_normal((8, 3, 6, 6)), rng.standard_normal((3, 1, 3, 3))
     everything(x, W, None, np.ones((8, 3, 4, 4)))
+    conv2d_forward(x, W, groups=3, activation="relu")
 
 
 def test_small_work_and_half_floats_are_left_to_others(monkeypatch, rng):
@@ -105,7 +110,8 @@ def test_numbers_that_are_none_go_where_they_are_read(rng):
     x[3, 1, 0, 0], x[5, 0, 5, 5] = np.nan, np.inf
     with config.using(compiled="off"):
         expected = conv2d_forward(x, W, groups=2)[0]
-    y = conv2d_forward(x, W, groups=2)[0]
+    y, rectified = (conv2d_forward(x, W, groups=2, activation=name)[0] for name in (None, "relu"))
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    np.testing.assert_array_equal(np.isnan(rectified), np.isnan(expected))
     np.testing.assert_array_equal(np.isinf(y), np.isinf(expected))
     assert ("compiled", NAMES[0]) in table.registered()

@@ -8,6 +8,7 @@ taps of a row are listed by columns of the kernel, so that what pixels at the en
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -19,25 +20,25 @@ from xpnet.kernels.compiled._vectors import Vectors, i64
 
 @intrinsic
 def _combine(typing: Any, y: Any, at: Any, x: Any, start: Any, places: Any, here: Any, factors: Any, begin: Any,
-             end: Any, bias: Any, pixels: Any, length: Any, steps: Any) -> Any:  # fmt: skip
+             end: Any, bias: Any, least: Any, pixels: Any, length: Any, steps: Any) -> Any:  # fmt: skip
     """``y[at + n] = bias + sum over t of factors[t] * x[start + places[here + t] + n]``, t from `begin` to `end`.
 
-    Of so many pixels of `length` elements, which lie `steps` apart, first in y and then in x.
+    But no less than `least`; of so many pixels of `length` elements, which lie `steps` apart, first in y and then in x.
     """
-    kinds = (y, at, x, start, places, here, factors, begin, end, bias, pixels, length, steps)
+    kinds = (y, at, x, start, places, here, factors, begin, end, bias, least, pixels, length, steps)
 
     def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         zero = ir.Constant(i64, 0)
         v, one = Vectors(context, builder, y), Vectors(context, builder, y, lanes=1)
         table, weights = v.at(places, given[4], given[5]), v.at(factors, given[6], zero)
-        moves = [builder.extract_value(given[12], n) for n in range(2)]
-        with cgutils.for_range(builder, given[10]) as pixel:
+        moves = [builder.extract_value(given[13], n) for n in range(2)]
+        with cgutils.for_range(builder, given[11]) as pixel:
             out = v.at(y, given[0], builder.add(given[1], builder.mul(pixel.index, moves[0])))
             image = v.at(x, given[2], builder.add(given[3], builder.mul(pixel.index, moves[1])))
             done = zero
             for vectors, together in ((v, SIDE_BY_SIDE), (v, 1), (one, 1)):
                 step = ir.Constant(i64, vectors.lanes * together)
-                whole = builder.mul(builder.sdiv(builder.sub(given[11], done), step), step)
+                whole = builder.mul(builder.sdiv(builder.sub(given[12], done), step), step)
                 upto = builder.add(done, whole)
                 with cgutils.for_range_slice(builder, done, upto, step) as (place, _):
                     (sums,) = vectors.sums(1, together)
@@ -49,8 +50,11 @@ def _combine(typing: Any, y: Any, at: Any, x: Any, start: Any, places: Any, here
                         factor = vectors.splat(builder.load(builder.gep(weights, [t])))
                         for n, total in enumerate(sums):
                             vectors.multiply_add(factor, vectors.load(shifted, n), total)
+                    floor = vectors.splat(given[10])
                     for n, total in enumerate(sums):
-                        vectors.store(builder.load(total), target, n)
+                        value = builder.load(total)
+                        below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which stays
+                        vectors.store(builder.select(below, floor, value), target, n)
                 done = upto
         return context.get_dummy_value()
 
@@ -136,8 +140,9 @@ def _run(pixels: int, N: int, move: int, apart: int) -> tuple[int, int, tuple[in
     return pixels, N, (apart * N, move * N)
 
 
-def _convolve(x: Any, w: Any, b: Any, y: Any, lists: Any, factors: Any, geometry: Any, begin: int, end: int) -> None:
-    """Write the filters `begin` to `end` of y (F, OH, OW, N), of x (C, H, W, N) and w (F, KH, KW)."""
+def _convolve(x: Any, w: Any, b: Any, y: Any, least: Any, lists: Any, factors: Any, geometry: Any, begin: int,
+              end: int) -> None:  # fmt: skip
+    """Write the filters `begin` to `end` of y (F, OH, OW, N), no less than `least`."""
     places, names, counts, shifts = lists
     C, H, W, N, F, OH, OW, KH, KW, stride = geometry
     taps = KH * KW
@@ -151,7 +156,7 @@ def _convolve(x: Any, w: Any, b: Any, y: Any, lists: Any, factors: Any, geometry
                 first, last, stop = _seen(shifts, 0, KW, ow, stride, W, OW)
                 pixels, length, steps = _run(stop - ow, N, stride, 1)
                 _combine(y, at + ow * N, x, channel + ow * stride * N, places, here, factors, first * rows,
-                         last * rows, b[f], pixels, length, steps)  # fmt: skip
+                         last * rows, b[f], least, pixels, length, steps)  # fmt: skip
                 ow = stop
 
 
@@ -186,7 +191,7 @@ def _input_gradient(dy: Any, w: Any, dx: Any, lists: Any, groups: Any, factors: 
     """
     places, names, counts, shifts = lists
     C, H, W, N, F, OH, OW, KH, KW, stride = geometry
-    taps, zero = F // C * KH * KW, dx.dtype.type(0.0)
+    taps, zero, nothing = F // C * KH * KW, dx.dtype.type(0.0), dx.dtype.type(-np.inf)
     for c in range(begin, end):
         for row in range(H * stride):
             h, phase, here = row // stride, row % stride, row * taps
@@ -198,7 +203,7 @@ def _input_gradient(dy: Any, w: Any, dx: Any, lists: Any, groups: Any, factors: 
                 first, last, stop = _seen(shifts, phase * KW, groups[phase], k, 1, OW, size)
                 pixels, length, steps = _run(stop - k, N, 1, stride)
                 _combine(dx, at + k * stride * N, dy, start + k * N, places, here, factors, first * rows, last * rows,
-                         zero, pixels, length, steps)  # fmt: skip
+                         zero, nothing, pixels, length, steps)  # fmt: skip
                 k = stop
 
 
@@ -207,6 +212,6 @@ SIDE_BY_SIDE = 4  # vectors: a sum waits four cycles for the one before it
 _ints, _geometry, _int = types.int64[::1], types.UniTuple(types.int64, 10), types.int64
 
 _lists = types.UniTuple(_ints, 4)
-convolve = Kernel(_convolve, lambda T: (T, T, T, T, _lists, T, _geometry, _int, _int))
+convolve = Kernel(_convolve, lambda T: (T, T, T, T, T.dtype, _lists, T, _geometry, _int, _int))
 weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, _lists, _geometry, _int, _int))
 input_gradient = Kernel(_input_gradient, lambda T: (T, T, T, _lists, _ints, T, _geometry, _int, _int))

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.cores import threads_allowed
+from xpnet.kernels.agnostic import relu
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.geometry import Window
@@ -20,7 +21,12 @@ from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, parts_worth, run_all
 
-__all__ = ["depthwise_conv2d_backward", "depthwise_conv2d_forward", "depthwise_conv2d_input_gradient"]
+__all__ = [
+    "depthwise_conv2d_backward",
+    "depthwise_conv2d_forward",
+    "depthwise_conv2d_input_gradient",
+    "depthwise_conv2d_relu_forward",
+]
 
 Lists = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # places, names, counts, shifts: see `_lists`
 
@@ -89,11 +95,11 @@ def _run(kernel: str, arrays: tuple[np.ndarray, ...], given: tuple[Any, ...], fa
     """Call a kernel for 0 to `count` on all threads, each with memory of its own for so many `factors`, if any."""
     dtype, most = arrays[0].dtype, max(a.size for a in arrays)
     function = loader.kernel("_depthwise_loops", kernel, dtype)
-    *lists, geometry = given
+    *others, geometry = given
 
     def call(part: slice) -> Callable[[], None]:
         own = [np.empty(factors, dtype)] if factors else []
-        return lambda: function(*arrays, *lists, *own, geometry, part.start, part.stop)
+        return lambda: function(*arrays, *others, *own, geometry, part.start, part.stop)
 
     run_all([call(part) for part in cut(count, parts_worth(threads_allowed(), count, most))])
 
@@ -107,11 +113,23 @@ def depthwise_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window
     """Convolve x (N, C, H, W) with W (m*C, 1, KH, KW), groups = C: (N, m*C, OH, OW)."""
     if not _usable("convolve", x, W, window):
         return depthwise.depthwise_conv2d_forward(x, W, b, window, groups)
+    return _convolve(x, W, b, window, groups, -np.inf)
+
+
+@register("compiled", "depthwise_conv2d_relu_forward")
+def depthwise_conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
+    """Return relu(conv2d(x, W, b)), (N, m*C, OH, OW)."""
+    if not _usable("convolve", x, W, window):
+        return relu.depthwise_conv2d_relu_forward(x, W, b, window, groups)
+    return _convolve(x, W, b, window, groups, 0.0)
+
+
+def _convolve(x: Array, W: Array, b: Array | None, window: Window, groups: int, least: float) -> Array:
     F, N = len(W), len(x)
     y = np.empty((F, *window.output, N), dtype=x.dtype)
     bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
     arrays = (flat(batch_innermost(np, x)), flat(W), bias, y.reshape(-1))
-    given = (_reads(window, N), _geometry(window, groups, F, N))
+    given = (x.dtype.type(least), _reads(window, N), _geometry(window, groups, F, N))
     _run("convolve", arrays, given, math.prod(window.kernel), F)
     return batch_first(np, y)
 
