@@ -281,3 +281,12 @@ def test_no_writable_views():
 def test_synchronize(place):
     select(place)
     assert backend.synchronize() is None
+
+
+def test_signs_and_bounds(xp):
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 1e-40, 3.0, np.inf, np.nan], np.float32)
+    given = xp.asarray(x)
+    np.testing.assert_array_equal(xp.to_numpy(backend.sign(xp.xp, given)), np.sign(x))
+    np.testing.assert_array_equal(xp.to_numpy(backend.bounded(xp.xp, given, -1.5, 2.0)), np.clip(x, -1.5, 2.0))
+    whole = backend.bounded(xp.xp, xp.asarray(np.arange(-3, 3)), -1, 1)
+    np.testing.assert_array_equal(xp.to_numpy(whole), [-1, -1, -1, 0, 1, 1])
