@@ -7,6 +7,7 @@ NumPy's own training is what they are compared to: weights, statistics and histo
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from tests.kernels.captured_cupy import Capturing, capturing
 from tests.kernels.emulated_cupy import compiler, folder_of_kernels
 from xpnet import backend, config
+from xpnet.backend import memory
 from xpnet.bench import WORKLOADS, subjects
 from xpnet.data import Loader
 from xpnet.errors import StateError
@@ -424,6 +426,7 @@ def test_graphs_go_with_the_fit(emulator, data):
         trainer = CASES["relu"](cuda_graph=True)
         train(trainer, data, epochs=2)
         assert not trainer.forward_backward._graphs
+        assert not importlib.import_module("xpnet.kernels.cupy.graph")._leaving  # nor does anything hold their memory
         train(trainer, data, epochs=2)
     assert tape.recorded == 4
 
@@ -457,6 +460,16 @@ def test_products_of_a_gpu(on_gpu, dtype, tolerance, rng):
             got = product(left[0], right[0])[None] if G == 1 else product(left, right)
             exact = left.astype("float64") @ right.astype("float64")
             assert float(abs(got.astype("float64") - exact).max()) < tolerance * max(1.0, float(abs(exact).max()))
+
+
+def test_memory_of_graphs_of_a_gpu(on_gpu, data):
+    """All of it is given back when the fit ends."""
+    used = []
+    for _ in range(3):
+        train(CASES["relu"](cuda_graph=True), data)
+        gc.collect()
+        used.append(memory.device_memory(on_gpu.xp, on_gpu.device).used)
+    assert used[2] == used[1]
 
 
 def test_what_a_gpu_refuses(on_gpu, data):
