@@ -191,6 +191,8 @@ class Recorded(np.ndarray):
         return out[0]
 
     def __array_function__(self, function, kinds, args, settings):
+        if function is np.concatenate and len(args[0]) > 8:
+            tape.refuse("copying addresses from the host")
         given, named = plain(args), {name: plain(value) for name, value in settings.items()}
         return seen(lambda: function(*given, **named), recorded_in(args))
 

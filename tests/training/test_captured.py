@@ -42,7 +42,16 @@ from xpnet.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
 from xpnet.models import LeNet
 from xpnet.optim import EMA, Adam, AdamW, DynamicLossScale, Momentum
 from xpnet.schedules import Cosine
-from xpnet.training import Callback, CapturedGradients, PhaseTimes, Trainer, captured, load_checkpoint, save_checkpoint
+from xpnet.training import (
+    Callback,
+    CapturedGradients,
+    PhaseTimes,
+    Trainer,
+    captured,
+    load_checkpoint,
+    save_checkpoint,
+)
+from xpnet.training.step import forward_backward
 
 IMAGES = (2, 6, 6)
 
@@ -225,6 +234,21 @@ def test_targets_of_two_axes(emulator, rng):
     expected = on_numpy(make, data)
     with capturing(emulator):
         assert_equal(train(make(cuda_graph=True), data), expected)
+
+
+def test_many_micro_batches(emulator, rng):
+    """More than CuPy joins without copying their addresses from the host."""
+    x, t = rng.standard_normal((10, 5)), rng.integers(0, 3, 10)
+    results = []
+    for run, settings in ((forward_backward, {}), (CapturedGradients(), {"micro_batch": 1})):
+        with capturing(emulator):
+            model, loss = Sequential(Dense(3)).build((5,), rng=1), SoftmaxCrossEntropy()
+            given = backend.asarray(x, dtype="float64"), backend.asarray(t)
+            for _ in range(3):
+                value, y = run(model, loss, *given, **settings)
+            results.append([np.array(backend.to_numpy(a)) for a in (value, y, model.store.segments[0].grad)])
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
 def test_only_so_many_shapes_are_recorded(emulator, rng):
