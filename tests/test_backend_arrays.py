@@ -286,7 +286,7 @@ def test_synchronize(place):
 
 
 def test_signs_and_bounds(xp):
-    x = np.array([-np.inf, -2.0, -0.0, 0.0, 1e-40, 3.0, np.inf, np.nan], np.float32)
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 1e-30, 3.0, np.inf, np.nan], np.float32)
     given = xp.asarray(x)
     np.testing.assert_array_equal(xp.to_numpy(backend.sign(xp.xp, given)), np.sign(x))
     np.testing.assert_array_equal(xp.to_numpy(backend.bounded(xp.xp, given, -1.5, 2.0)), np.clip(x, -1.5, 2.0))
