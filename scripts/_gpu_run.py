@@ -7,11 +7,13 @@ status 3.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,13 +26,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 STEPS = ("tests", "benchmark", "training")
-LIMITS = {"tests": 330, "benchmark": 150, "training": 90}  # seconds; together under ten minutes
+LIMITS = {"tests": 310, "benchmark": 135, "training": 70}  # seconds
+GRACE = 15  # more for a process that is interrupted to write its report; all together under ten minutes
 NEEDS = {
     "tests": ("pytest", "pytest_timeout", "hypothesis", "array_api_strict"),
     "benchmark": (),
     "training": ("matplotlib", "safetensors", "tqdm"),
 }
 NO_GPU = 3
+NO_TESTS = 5  # what pytest ends with if it has found none
+Parts = dict[str, list[str]]  # name -> command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,16 +54,17 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(f"no usable GPU: {about['unusable']}", file=sys.stderr)
     result: dict[str, Any] = {"about": about, "steps": {}}
+    target = args.json or (default_file(about) if usable else None)
     for step in args.steps:
         if not usable and step != "tests":
             result["steps"][step] = {"status": "left out", "reason": "no usable GPU"}
         else:
             result["steps"][step] = run(step, args.tests if usable else ["tests/kernels"], usable)
         print(f"{step}: {line(result['steps'][step])}", flush=True)
-    target = args.json or (default_file(about) if usable else None)
+        if target:  # after each, for whatever may end this one
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(result, indent=1) + "\n")
     if target:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written to {target}")
     if any(step["status"] in ("failed", "missing") for step in result["steps"].values()):
         return 1
@@ -109,50 +115,79 @@ def run(step: str, tests: list[str], usable: bool) -> dict[str, Any]:
     if missing := absent(NEEDS[step]):
         return {"status": "missing", "reason": f"not installed: {', '.join(missing)}"}
     # a test that asks for no backend means NumPy's arrays; benchmark and training name theirs
-    variables = {"XPNET_TEST_BACKENDS": "numpy,cupy" if usable else "numpy", "XPNET_BACKEND": "numpy"}
+    variables = {"XPNET_TEST_BACKENDS": "cupy" if usable else "numpy", "XPNET_BACKEND": "numpy"}
     # this checkout, installed or not
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        command = COMMANDS[step](place, tests)
         start = time.monotonic()
-        try:
-            code = subprocess.run(command, cwd=ROOT, env=os.environ | variables, timeout=LIMITS[step], check=False)
-        except subprocess.TimeoutExpired:
-            return {"status": "failed", "reason": f"still running after {LIMITS[step]} s"}
-        found: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1)}
-        if code.returncode:
-            found["reason"] = f"exit status {code.returncode}"
-        found |= READERS[step](place)
-    return {"status": "failed" if "reason" in found else "passed", **found}
+        reasons = []
+        for part, command in PARTS[step](place, tests).items():
+            left = LIMITS[step] - (time.monotonic() - start)
+            reason = why_failed(command, left, os.environ | variables) if left > 0 else "no time left"
+            if reason:
+                reasons.append(f"{part}: {reason}")
+        found: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1), **READERS[step](place)}
+        reasons += [found.pop("reason")] if "reason" in found else []
+    status = "failed" if reasons else "passed"
+    return {"status": status, **({"reason": "; ".join(reasons)} if reasons else {}), **found}
 
 
-def tests_command(place: Path, tests: list[str]) -> list[str]:
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={place / 'tests.xml'}", *tests]
+def why_failed(command: list[str], seconds: float, variables: dict[str, str]) -> str | None:
+    """Run a command for so long at most; return why it has failed, or None.
+
+    In a group of its own, so that what it has started ends with it.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
+    try:
+        code = process.wait(seconds)
+        return f"exit status {code}" if code not in (0, NO_TESTS) else None
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # at which pytest writes its report
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        return "not done in time"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def tests_parts(place: Path, tests: list[str]) -> Parts:
+    """What needs the GPU first: the rest runs without one too."""
+    command = [sys.executable, "-m", "pytest", "-q", *tests]
     if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", str(min(8, os.cpu_count() or 1))]
-    return command
+        command += ["-n", str(min(12, os.cpu_count() or 1))]
+    chosen = {"gpu": "cupy or gpu", "rest": "not cupy and not gpu"}
+    return {
+        part: [*command, f"--junitxml={place / f'tests-{part}.xml'}", "-k", words] for part, words in chosen.items()
+    }
 
 
-def benchmark_command(place: Path, tests: list[str]) -> list[str]:
+def benchmark_parts(place: Path, tests: list[str]) -> Parts:
+    """A process for each network, so that the others are measured if one fails."""
+    from xpnet.bench import WORKLOADS
+
     command = [sys.executable, "scripts/benchmark.py", "--backend", "cupy", "--quick", "--train"]
-    return [*command, "--json", str(place / "benchmark.json")]
+    return {
+        name: [*command, "--workloads", name, "--json", str(place / f"benchmark-{name}.json")] for name in WORKLOADS
+    }
 
 
-def training_command(place: Path, tests: list[str]) -> list[str]:
+def training_parts(place: Path, tests: list[str]) -> Parts:
     command = [sys.executable, "scripts/train_lenet.py", "--backend", "cupy", "--epochs", "3"]
-    return [*command, "--out", str(place / "run")]
+    return {"lenet": [*command, "--out", str(place / "run")]}
 
 
-COMMANDS = {"tests": tests_command, "benchmark": benchmark_command, "training": training_command}
+PARTS = {"tests": tests_parts, "benchmark": benchmark_parts, "training": training_parts}
 
 
 def read_tests(place: Path) -> dict[str, Any]:
     """Return how many tests passed, failed and were skipped, and the names of those that failed."""
-    file = place / "tests.xml"
-    if not file.exists():
+    cases = [c for file in place.glob("tests-*.xml") for c in ElementTree.parse(file).getroot().iter("testcase")]
+    cases = [c for c in cases if c.get("name")]  # the others were interrupted
+    if not cases:
         return {"reason": "pytest left no report"}
-    cases = list(ElementTree.parse(file).getroot().iter("testcase"))
     failed = [f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("failure") is not None]
     failed += [f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("error") is not None]
     skipped = sum(c.find("skipped") is not None for c in cases)
@@ -161,8 +196,20 @@ def read_tests(place: Path) -> dict[str, Any]:
 
 
 def read_benchmark(place: Path) -> dict[str, Any]:
-    file = place / "benchmark.json"
-    return {"result": json.loads(file.read_text())} if file.exists() else {"reason": "the benchmark left no result"}
+    """Return the results of all networks as if one process had measured them."""
+    whole: dict[str, Any] = {}
+    failed = set()
+    for file in sorted(place.glob("benchmark-*.json")):
+        result = json.loads(file.read_text())
+        whole = whole or {**result, "workloads": {}}
+        whole["workloads"] |= result["workloads"]
+        failed |= {
+            (name, who) for name, w in result["workloads"].items() for m in w.values() for who in m.get("failed", ())
+        }
+    if not whole:
+        return {"reason": "the benchmark left no result"}
+    said = {"reason": ", ".join(f"{who} failed for {name}" for name, who in sorted(failed))} if failed else {}
+    return {"result": whole} | said
 
 
 def read_training(place: Path) -> dict[str, Any]:

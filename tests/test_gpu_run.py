@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,42 @@ def test_what_is_missing_is_named(gpu_run, monkeypatch):
     assert found == {"status": "missing", "reason": "not installed: no_such_module"}
 
 
-def test_a_step_that_takes_too_long_is_ended(gpu_run, monkeypatch):
-    monkeypatch.setitem(gpu_run.COMMANDS, "benchmark", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
-    monkeypatch.setitem(gpu_run.LIMITS, "benchmark", 0.5)
-    assert gpu_run.run("benchmark", [], True) == {"status": "failed", "reason": "still running after 0.5 s"}
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_step_that_takes_too_long_is_ended(gpu_run, monkeypatch, tmp_path):
+    """And what it has started too; of the parts after it, none is begun."""
+    started = tmp_path / "started"
+    sleep = "import time; time.sleep(60)"
+    stubborn = (
+        "import pathlib, signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        f"child = subprocess.Popen([sys.executable, '-c', {sleep!r}]);"
+        f"pathlib.Path({str(started)!r}).write_text(str(child.pid)); time.sleep(60)"
+    )
+    parts = {"first": [sys.executable, "-c", stubborn], "second": [sys.executable, "-c", sleep]}
+    monkeypatch.setitem(gpu_run.PARTS, "benchmark", lambda *_: parts)
+    monkeypatch.setitem(gpu_run.LIMITS, "benchmark", 2.0)
+    monkeypatch.setattr(gpu_run, "GRACE", 0.1)
+    found = gpu_run.run("benchmark", [], True)
+    assert found["status"] == "failed"
+    assert found["reason"] == "first: not done in time; second: no time left; the benchmark left no result"
+    child = int(started.read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it still runs")
+
+
+def test_tests_that_take_too_long_still_report(gpu_run, monkeypatch, tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        "import time\ndef test_gpu_a(): pass\ndef test_gpu_b(): time.sleep(60)\ndef test_c(): pass\n"
+    )
+    monkeypatch.setitem(gpu_run.NEEDS, "tests", ())
+    monkeypatch.setitem(gpu_run.LIMITS, "tests", 6.0)
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"-c {os.devnull} -p no:cacheprovider")
+    found = gpu_run.run("tests", [str(tmp_path)], False)
+    assert found["status"] == "failed"
+    assert found["reason"] == "gpu: not done in time; rest: no time left"
+    assert found["passed"] == 1
 
 
 def test_passes_skips_and_failures_are_counted(gpu_run, tmp_path):
@@ -69,19 +102,21 @@ def test_passes_skips_and_failures_are_counted(gpu_run, tmp_path):
         "def test_c(): assert 1 == 2\n"
         "@pytest.fixture\ndef broken(): raise ValueError\n"
         "def test_d(broken): pass\n"
+        "def test_on_cupy(): pass\n"
     )
-    command = gpu_run.tests_command(tmp_path, [str(tmp_path / "test_some.py")])
-    command = command[: command.index("-n")] if "-n" in command else command
-    subprocess.run([*command, "-c", "/dev/null", "-n0"], cwd=tmp_path, capture_output=True, check=False)
+    parts = gpu_run.tests_parts(tmp_path, [str(tmp_path / "test_some.py")])
+    assert list(parts) == ["gpu", "rest"]
+    for command in parts.values():
+        subprocess.run([*command, "-c", "/dev/null", "-n0"], cwd=tmp_path, capture_output=True, check=False)
     counts = gpu_run.read_tests(tmp_path)
-    assert [counts[name] for name in ("passed", "failed", "skipped")] == [1, 2, 1]
+    assert [counts[name] for name in ("passed", "failed", "skipped")] == [2, 2, 1]
     assert sorted(name.partition("::")[2] for name in counts["failures"]) == ["test_c", "test_d"]
 
 
 def test_the_training_is_read_from_its_history(gpu_run, tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    command = ["numpy" if word == "cupy" else word for word in gpu_run.training_command(tmp_path, [])]
+    command = ["numpy" if word == "cupy" else word for word in gpu_run.training_parts(tmp_path, [])["lenet"]]
     command += ["--limit", "60", "--data", "digits:upscale=4", "--epochs", "1"]
     subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, check=True)
     found = gpu_run.read_training(tmp_path)
@@ -96,4 +131,16 @@ def test_a_step_that_leaves_nothing_has_failed(gpu_run, tmp_path):
 
 
 def test_a_run_has_ten_minutes(gpu_run):
-    assert sum(gpu_run.LIMITS.values()) < 600
+    assert sum(gpu_run.LIMITS.values()) + gpu_run.GRACE * len(gpu_run.LIMITS) < 590
+
+
+def test_networks_are_measured_one_by_one(gpu_run, tmp_path):
+    parts = gpu_run.benchmark_parts(tmp_path, [])
+    assert list(parts)[:2] == ["lenet-64", "lenet-512"]
+    broken = {"failed": {"torch graph": "ValueError: no"}}
+    measured = {"lenet-64": {"train": {"flop": 1}}, "resnet20": {"train": broken}}
+    for name, modes in measured.items():
+        Path(parts[name][-1]).write_text(json.dumps({"about": {}, "peaks": {}, "workloads": {name: modes}}))
+    found = gpu_run.read_benchmark(tmp_path)
+    assert found["result"]["workloads"] == measured
+    assert found["reason"] == "torch graph failed for resnet20"

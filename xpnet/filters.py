@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xpnet.backend import Array, array_namespace, device_of, is_half, to_numpy, wide_dtype
+from xpnet.backend import Array, array_namespace, bounded, device_of, is_half, to_numpy, wide_dtype
 from xpnet.errors import ArgumentError, DTypeError, ShapeError
 from xpnet.functional import conv2d_forward
 from xpnet.optional import require
@@ -150,7 +150,7 @@ def apply(image: Array, filter: str | Any, *, clip: bool = True) -> Array:
     W = xp.asarray(np.array(np.broadcast_to(weights, (C, 1, *weights.shape))), dtype=dtype, device=device_of(image))
     y, _ = conv2d_forward(x, W, groups=C)
     if clip:
-        y = xp.clip(y, 0.0, 255.0)
+        y = bounded(xp, y, 0.0, 255.0)
     if is_float:
         y = xp.astype(y, image.dtype, copy=False)
     elif clip:
@@ -194,7 +194,7 @@ def _as_image(xp: Any, y: Array, ndim: int) -> Array:
 def _extended(xp: Any, x: Array, axis: int, by: int) -> Array:
     """Repeat the first and the last pixel of an axis."""
     size = x.shape[axis]
-    where = xp.clip(xp.arange(-by, size + by, dtype=xp.int64, device=device_of(x)), 0, size - 1)
+    where = bounded(xp, xp.arange(-by, size + by, dtype=xp.int64, device=device_of(x)), 0, size - 1)
     return xp.take(x, where, axis=axis)
 
 

@@ -294,6 +294,19 @@ def test_another_batch_is_that_many_times_the_work():
     assert six == 3 * two
 
 
+def test_a_graph_that_fails_leaves_the_others_measured(monkeypatch):
+    def subject(name, workload, mode):
+        if name == "torch graph":
+            raise ValueError("no")
+        return (lambda: int("x")) if name == "xpnet graph" else (lambda: None) if name == "xpnet" else None
+
+    monkeypatch.setattr(worker, "step_subject", subject)
+    found = worker._workload({"name": "lenet-64", "mode": "train", "rounds": 1, "seconds": 0.001})
+    assert list(found["times"]) == ["xpnet"]
+    assert found["failed"]["torch graph"] == "ValueError: no"
+    assert found["failed"]["xpnet graph"].startswith("ValueError: invalid literal")
+
+
 def test_torch_has_tf32_where_xpnet_has_it():
     torch = pytest.importorskip("torch")
 

@@ -67,6 +67,8 @@ def test_norm_by_hand(xp):
 @pytest.mark.parametrize("size", [1e37, 1e-37, 1e-44])
 def test_norm_neither_overflows_nor_vanishes(xp, p, size):
     """Powers of such float32 numbers do; the last ones are subnormal."""
+    if xp.name == "cupy" and size < 1e-40:
+        pytest.skip("CuPy compiles with -ftz=true: subnormal float32 numbers are zero")
     x = np.full((1, 1, 2, 4), size, np.float32)
     y, ctx = pool2d_forward(xp.asarray(x, "float32"), 2, mode="lp", p=p)
     np.testing.assert_allclose(

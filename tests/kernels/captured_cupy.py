@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -22,31 +23,48 @@ from xpnet.training import captured
 
 
 class Pool:
-    """Stands in for cupy.cuda.MemoryPool, without the splitting of blocks."""
+    """Stands in for cupy.cuda.MemoryPool, without the splitting of blocks. As there, what is free outlives the pool."""
 
     def __init__(self, allocator: Callable[[int], Any] | None = None) -> None:
         self.allocator = allocator
-        self.free: dict[int, list[np.ndarray]] = {}
+        self.free: dict[int, list[tuple[np.ndarray, Any]]] = {}  # block and what holds it below
+        self.used = 0
+        never_ending.append(self.free)
 
     def malloc(self, size: int) -> Memory:
         free = self.free.setdefault(size, [])
+        self.used += size
         if free:
-            return Memory(self, free.pop())
-        return Memory(self, np.empty(size, np.uint8) if self.allocator is None else self.allocator(size).block)
+            return Memory(self, *free.pop())
+        if self.allocator is None:
+            return Memory(self, np.empty(size, np.uint8), None)
+        below = self.allocator(size)
+        return Memory(self, below.block, below)
+
+    def free_all_blocks(self) -> None:
+        self.free.clear()
+
+    def total_bytes(self) -> int:
+        return self.used + sum(size * len(blocks) for size, blocks in self.free.items())
 
 
 class Memory:
     """A block in use; spoilt and free when nobody refers to it."""
 
-    def __init__(self, pool: Pool, block: np.ndarray) -> None:
-        self.pool, self.block = pool, block
+    def __init__(self, pool: Pool, block: np.ndarray, below: Any) -> None:
+        self.pool, self.block, self.below = weakref.ref(pool), block, below
 
     def __del__(self) -> None:
         self.block[:] = 0xFF  # NaN, or -1
-        self.pool.free[self.block.size].append(self.block)
+        pool = self.pool()
+        if pool is not None:
+            pool.used -= self.block.size
+            pool.free.setdefault(self.block.size, []).append((self.block, self.below))
 
 
-allocators = [Pool().malloc]
+never_ending: list[Any] = []
+everybody = Pool()
+allocators = [everybody.malloc]
 
 
 @contextlib.contextmanager
@@ -173,6 +191,8 @@ class Recorded(np.ndarray):
         return out[0]
 
     def __array_function__(self, function, kinds, args, settings):
+        if function is np.concatenate and len(args[0]) > 8:
+            tape.refuse("copying addresses from the host")
         given, named = plain(args), {name: plain(value) for name, value in settings.items()}
         return seen(lambda: function(*given, **named), recorded_in(args))
 
@@ -299,7 +319,7 @@ class Capturing(Emulator):
         cupy.ascontiguousarray = contiguous
         cupy.cuda.Stream, cupy.cuda.get_current_stream = Stream, lambda: streams[-1]
         cupy.cuda.MemoryPool, cupy.cuda.using_allocator = Pool, using_allocator
-        cupy.cuda.get_allocator = lambda: allocators[-1]
+        cupy.cuda.get_allocator, cupy.cuda.Device = lambda: allocators[-1], contextlib.nullcontext
         cupy.cuda.set_pinned_memory_allocator = lambda allocator: None
         cupy.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(malloc=None)
         return modules

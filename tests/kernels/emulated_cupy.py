@@ -190,8 +190,14 @@ def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
             if name.startswith(("cupy", "xpnet.kernels.cupy")):
                 del sys.modules[name]
         sys.modules.update(before)
+        others = {key: function for key, function in table._TABLE.items() if key[0] != "cupy"}
         table._TABLE.clear()
-        table._TABLE.update(entries)
+        table._TABLE.update(others | entries)  # modules of other libraries, imported meanwhile, enter theirs only once
+
+
+def nowhere(x: Any) -> bool:
+    """Stand in for `is_on_host`."""
+    return False
 
 
 @contextmanager
@@ -207,6 +213,6 @@ def standing_in(
         for name in CREATING:
             stack.enter_context(mock.patch.object(xp, name, creator(name)))
         for module in [m for n, m in sys.modules.items() if n.startswith("xpnet") and hasattr(m, "is_on_host")]:
-            stack.enter_context(mock.patch.object(module, "is_on_host", return_value=False))
+            stack.enter_context(mock.patch.object(module, "is_on_host", nowhere))  # a mock would keep the arrays
         stack.enter_context(backend.using("numpy", dtype=dtype))
         yield

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from tests.kernels import captured_cupy
-from tests.kernels.captured_cupy import Capturing, Stream, allocators, capturing, streams
+from tests.kernels.captured_cupy import Capturing, Stream, capturing, everybody, streams
 
 
 @pytest.fixture
@@ -51,14 +51,33 @@ def test_a_recording_that_fails_ends_and_leaves_nothing(graph):
     assert recording._graph is not None
 
 
+def is_free(block):
+    return any(block is free for free, _ in everybody.free.get(block.size, []))
+
+
 def test_memory_is_given_back_with_the_recording_and_not_before(graph):
     """A pool that runs out of memory lets go of what is free in it; the addresses in the graph stay ours."""
-    recording, everybody = graph.Recording(), allocators[-1].__self__
-    block = recording._pool.malloc(1536).block
-    recording._pool.free.clear()
-    assert all(block is not free for free in everybody.free.get(1536, []))
-    recording._pool = None
-    assert any(block is free for free in everybody.free[1536])
+    recording = graph.Recording()
+    block, other = (recording._pool.malloc(size).block for size in (1536, 2560))
+    recording._pool.free_all_blocks()
+    assert not is_free(block)
+    recording._pool.malloc(2560)  # and is free again
+    del recording
+    assert is_free(block)
+    assert is_free(other)
+    assert not graph._leaving
+
+
+def test_an_array_that_outlives_its_recording_is_given_back_with_the_next(graph):
+    recording = graph.Recording()
+    memory = recording._pool.malloc(3584)
+    block = memory.block
+    del recording
+    assert not is_free(block)
+    del memory
+    graph.Recording()
+    assert is_free(block)
+    assert not graph._leaving
 
 
 def test_only_the_thread_that_records_may_not_copy_from_the_host(graph, monkeypatch):

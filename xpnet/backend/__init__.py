@@ -16,6 +16,7 @@ from xpnet.backend.namespaces import (
     DTYPES,
     Array,
     array_namespace,
+    bounded,
     device_of,
     dtype_by_name,
     dtype_name,
@@ -23,6 +24,7 @@ from xpnet.backend.namespaces import (
     has_writable_views,
     is_half,
     is_on_host,
+    sign,
     wide_dtype,
 )
 from xpnet.backend.selection import Backend, BackendStatus, available, get, register, use, using
@@ -40,6 +42,7 @@ __all__ = [
     "asarray",
     "asarray_like",
     "available",
+    "bounded",
     "carry",
     "device_of",
     "dtype_by_name",
@@ -50,6 +53,7 @@ __all__ = [
     "is_half",
     "is_on_host",
     "register",
+    "sign",
     "synchronize",
     "synchronize_array",
     "to_numpy",

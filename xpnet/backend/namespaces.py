@@ -14,6 +14,7 @@ __all__ = [
     "DTYPES",
     "Array",
     "array_namespace",
+    "bounded",
     "device_of",
     "dtype_by_name",
     "dtype_name",
@@ -23,6 +24,7 @@ __all__ = [
     "is_on_host",
     "named_dtype",
     "remember_namespace",
+    "sign",
     "wide_dtype",
 ]
 
@@ -176,6 +178,21 @@ def finfo(xp: Any, dtype: Any) -> Any:
 
         return ml_dtypes.finfo(dtype)
     return xp.finfo(dtype)
+
+
+def bounded(xp: Any, x: Array, low: float, high: float) -> Array:
+    """Return `x` bounded by two numbers; ``xp.clip`` of CuPy picks elements by a mask, and so waits for the GPU."""
+    y = xp.minimum(xp.maximum(x, low), high)
+    return y if y.dtype == x.dtype else xp.astype(y, x.dtype)  # of bfloat16 CuPy makes float32
+
+
+def sign(xp: Any, x: Array) -> Array:
+    """Return -1, 0, 1 or NaN for each element; ``xp.sign`` of CuPy marks NaN by a mask, and so waits for the GPU."""
+    if not array_api_compat.is_cupy_namespace(xp):
+        return xp.sign(x)
+    import cupy
+
+    return xp.astype(xp.where(x == x, cupy.sign(x), x), x.dtype, copy=False)  # before 14.2 it makes 0 of NaN
 
 
 _WRITABLE_VIEWS: dict[Any, bool] = {}

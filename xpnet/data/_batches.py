@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
@@ -93,9 +94,10 @@ def to_float(x: Array, kind: str, scale: Scale, xp: Any, dtype: Any, *, copy: bo
         return xp.astype(x, dtype, copy=copy)
     y = xp.astype(x, xp.float32)  # a copy: in place is allowed
     if scale is None:
-        # An array as divisor: by a number, torch multiplies with the reciprocal on a GPU, which
-        # differs in the last bit from what the other backends give.
-        y /= xp.full((1,), 255.0, dtype=xp.float32, device=backend.device_of(y))
+        # By a number, torch multiplies with the reciprocal on a GPU, which differs in the last bit from what the other
+        # backends give; there an array is the divisor, whose filling would be a launch more on CuPy.
+        is_torch = array_api_compat.is_torch_namespace(xp)
+        y /= xp.full((1,), 255.0, dtype=xp.float32, device=backend.device_of(y)) if is_torch else 255.0
     else:
         y *= scale[0]
         y += scale[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array
+from xpnet.backend import Array, bounded
 from xpnet.errors import ArgumentError
 from xpnet.functional.activation import InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
@@ -27,10 +27,6 @@ __all__ = [
     "silu_backward",
     "silu_forward",
 ]
-
-
-def _clamp(xp: Any, x: Array, low: float, high: float) -> Array:
-    return xp.minimum(xp.maximum(x, low), high)
 
 
 def silu_forward(x: Array) -> tuple[Array, InputCtx]:
@@ -102,7 +98,7 @@ def silu_backward(dy: Array, ctx: InputCtx) -> Array:
     def gradient(d: Array, x: Array) -> Array:
         low = lowest_exponent(xp, x.dtype)
         s = logistic(xp, x)
-        factor = (1.0 - s) * _clamp(xp, x, low, -low)
+        factor = (1.0 - s) * bounded(xp, x, low, -low)
         factor += 1.0
         factor *= s
         factor *= d
@@ -200,7 +196,7 @@ def gelu_backward(dy: Array, ctx: GELUCtx) -> Array:
 
     def gradient(d: Array, x: Array) -> Array:
         factor, slope = _gelu_gate(xp, x, ctx.approximate, with_slope=True)
-        slope *= _clamp(xp, x, -FLAT, FLAT)
+        slope *= bounded(xp, x, -FLAT, FLAT)
         factor += slope
         factor *= d
         return factor
@@ -212,13 +208,13 @@ def _gelu_gate(xp: Any, x: Array, approximate: str, with_slope: bool = False) ->
     """Return the gate, from 0 to 1, and if wanted its derivative: two new arrays."""
     slope = None
     if approximate == "tanh":
-        a = _clamp(xp, x, -FLAT_TANH, FLAT_TANH)
+        a = bounded(xp, x, -FLAT_TANH, FLAT_TANH)
         squares = a * a
         gate = xp.tanh(a * (squares * (TANH_SCALE * CUBIC) + TANH_SCALE))
         if with_slope:  # of (1 + tanh(u)) / 2: (1 - tanh(u)^2) / 2 * du / dx
             slope = (0.5 - 0.5 * gate * gate) * (squares * (3.0 * TANH_SCALE * CUBIC) + TANH_SCALE)
     else:
-        a = _clamp(xp, x, -FLAT, FLAT)
+        a = bounded(xp, x, -FLAT, FLAT)
         gate = find("erf", xp)(a * SQRT_HALF)
         if with_slope:
             slope = xp.exp(a * a * -0.5)
@@ -234,7 +230,7 @@ MISH_TOP = 20.0  # here the gate is 1 to the last bit, and exp(20)^4 still finit
 
 def _mish_terms(xp: Any, x: Array) -> tuple[Array, Array]:
     """Return e = exp(x) and n = e (e + 2): two new arrays."""
-    e = xp.exp(_clamp(xp, x, -MISH_FLAT, MISH_TOP))
+    e = xp.exp(bounded(xp, x, -MISH_FLAT, MISH_TOP))
     return e, e * (e + 2.0)
 
 
@@ -312,7 +308,7 @@ def mish_backward(dy: Array, ctx: InputCtx) -> Array:
         root = 2.0 / (n + 2.0)
         factor = root * root
         factor *= e * (1.0 + e)
-        factor *= _clamp(xp, x, -MISH_FLAT, MISH_TOP)
+        factor *= bounded(xp, x, -MISH_FLAT, MISH_TOP)
         factor += 0.5 * n * root
         factor *= d
         return factor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, wide_dtype
+from xpnet.backend import Array, sign, wide_dtype
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays
 from xpnet.functional.loss_checks import check_finite, check_same_shape, check_scale, scale_like
@@ -204,7 +204,7 @@ def mean_absolute_error_backward(dy: Array | float, ctx: MeanAbsoluteErrorCtx) -
     """
     xp = check_scale("mean_absolute_error_backward", dy, ctx.difference)
     factor = scale_like(xp, dy, ctx.difference) * (1.0 / math.prod(ctx.difference.shape))
-    return xp.astype(xp.sign(ctx.difference) * factor, ctx.dtype, copy=False)
+    return xp.astype(sign(xp, ctx.difference) * factor, ctx.dtype, copy=False)
 
 
 class HuberCtx(NamedTuple):

@@ -199,7 +199,7 @@ class Optimizer:
         for i, (segment, state, g) in enumerate(zip(segments, self._state, gradients, strict=True)):
             l1 = self._coefficient("l1", i, segment)
             if l1 is not None:
-                g = g + l1 * backend.array_namespace(g).sign(segment.data)
+                g = g + l1 * backend.sign(backend.array_namespace(g), segment.data)
             self._update_segment(
                 segment, state, g, self._rate(i, segment), self._coefficient("weight_decay", i, segment)
             )

@@ -5,14 +5,14 @@ Nothing here waits for a device: norms and factors stay arrays.
 
 from __future__ import annotations
 
-from xpnet.backend import Array, array_namespace
+from xpnet.backend import Array, array_namespace, bounded
 
 __all__ = ["clip_by_norm", "clip_by_value", "global_norm", "limit_units"]
 
 
 def clip_by_value(g: Array, limit: float) -> Array:
     """Return g with every element clipped to ``-limit .. limit``."""
-    return array_namespace(g).clip(g, min=-float(limit), max=float(limit))
+    return bounded(array_namespace(g), g, -float(limit), float(limit))
 
 
 def global_norm(gradients: list[Array]) -> Array:

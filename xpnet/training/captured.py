@@ -111,6 +111,8 @@ class CapturedGradients:
 
     def clear(self) -> None:
         """Drop all graphs, and their memory."""
+        for graph in self._graphs.values():
+            graph.results = None  # which lie in it
         self._graphs.clear()
 
     def _find(

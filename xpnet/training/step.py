@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.layers.base import Layer
 from xpnet.layers.state import moving
 from xpnet.losses import Loss
@@ -141,13 +141,16 @@ def _accumulate(
     N = x.shape[0]
     value: Any = 0.0
     weight: Any = 0.0
-    outputs = []
+    whole: Any = None  # written piece by piece: to concatenate more than 8, CuPy sends their addresses from the host
     fresh = True
     for start in range(0, N, micro_batch):
         part = slice(start, min(start + micro_batch, N))
         enter("forward")
         y = model.forward(x[part, ...], train=True)
-        outputs.append(y)
+        if whole is None:
+            xp = array_namespace(y)
+            whole = xp.empty((N, *y.shape[1:]), dtype=y.dtype, device=device_of(y))
+        whole[part, ...] = y
         enter("loss")
         share = loss.weight(y, t[part, ...]) / N  # 1/N for each sample, where none weighs more than another
         if is_nothing(share):
@@ -157,13 +160,12 @@ def _accumulate(
         weight = weight + share
         _backward(model, loss, share * scale, scale, enter, fresh=fresh)
         fresh = False
-    y = array_namespace(*outputs).concat(outputs, axis=0)
     if fresh:
-        return loss.forward(y, t), y  # it says that there is nothing to learn from
+        return loss.forward(whole, t), whole  # it says that there is nothing to learn from
     if is_plain(weight):
-        return value, y  # the shares of equal samples sum to 1
+        return value, whole  # the shares of equal samples sum to 1
     divide_gradients(model, weight)
-    return value / weight, y
+    return value / weight, whole
 
 
 def divide_gradients(model: Layer, weight: Array | float) -> None:

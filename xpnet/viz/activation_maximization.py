@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace, asarray_like, finfo, to_numpy
+from xpnet.backend import Array, array_namespace, asarray_like, bounded, finfo, to_numpy
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional.checks import check_not_negative, check_positive_int
 from xpnet.layers import Layer
@@ -105,7 +105,7 @@ def maximize_activation(
         g = g / (xp.max(xp.abs(g)) + tiny)  # so that squares of tiny gradients do not vanish
         x = x + lr * (g / (xp.sqrt(xp.mean(g * g)) + tiny) - decay * x)
         if bounds is not None:
-            x = xp.clip(x, bounds[0], bounds[1])
+            x = bounded(xp, x, bounds[0], bounds[1])
     return x[0, ...]
 
 

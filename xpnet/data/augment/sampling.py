@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, device_of, is_on_host, wide_dtype
+from xpnet.backend import Array, bounded, device_of, is_on_host, wide_dtype
 from xpnet.kernels.layout import batch_first, batch_innermost
 
 __all__ = ["MODES", "bilinear", "move_pixels"]
@@ -50,13 +50,13 @@ def move_pixels(xp: Any, x: Array, rows: Array, cols: Array, mode: str, fill: fl
     H, W_ = x.shape[2:]
     if mode == "constant":
         image = _framed(xp, x, fill, x.dtype)
-        rows, cols = xp.clip(rows, -1, H) + 1, xp.clip(cols, -1, W_) + 1
+        rows, cols = bounded(xp, rows, -1, H) + 1, bounded(xp, cols, -1, W_) + 1
     else:
         image = batch_innermost(xp, x)
         if mode == "reflect":
             rows, cols = (last - xp.abs(last - xp.abs(i)) for i, last in ((rows, H - 1), (cols, W_ - 1)))
         else:
-            rows, cols = xp.clip(rows, 0, H - 1), xp.clip(cols, 0, W_ - 1)
+            rows, cols = bounded(xp, rows, 0, H - 1), bounded(xp, cols, 0, W_ - 1)
     return batch_first(xp, _look_up(xp, image, _index(xp, image, rows[:, None, :], cols[None, :, :])))
 
 
@@ -136,8 +136,8 @@ def _look_up(xp: Any, image: Array, index: Array) -> Array:
 def _interpolate(xp: Any, image: Array, rows: Array, cols: Array) -> Array:
     """Return the values of a framed image between its pixels; row 0 is the first inside of the frame."""
     _, H, W_, N = image.shape
-    top, left = xp.clip(xp.floor(rows), -1.0, H - 3.0), xp.clip(xp.floor(cols), -1.0, W_ - 3.0)
-    down, right = xp.clip(rows - top, 0.0, 1.0), xp.clip(cols - left, 0.0, 1.0)
+    top, left = bounded(xp, xp.floor(rows), -1.0, H - 3.0), bounded(xp, xp.floor(cols), -1.0, W_ - 3.0)
+    down, right = bounded(xp, rows - top, 0.0, 1.0), bounded(xp, cols - left, 0.0, 1.0)
     index = _index(xp, image, xp.astype(top, xp.int64) + 1, xp.astype(left, xp.int64) + 1)
 
     def row(first: Array) -> Array:

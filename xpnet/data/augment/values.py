@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xpnet.backend import Array, wide_dtype
+from xpnet.backend import Array, bounded, wide_dtype
 from xpnet.data.augment import _checks
 from xpnet.data.augment.base import Augmentation, Shape, check_images_of, per_sample
 
@@ -25,7 +25,7 @@ def _clip(op: str, value: Range | None) -> Range | None:
 def _finish(xp: Any, inner: Array, clip: Range | None, dtype: Any) -> Array:
     """Return (C, H, W, N) as (N, C, H, W), cut to a range if there is one, in its final type."""
     if clip is not None:
-        inner = xp.clip(inner, *clip)
+        inner = bounded(xp, inner, *clip)
     return xp.permute_dims(xp.astype(inner, dtype, copy=False), (3, 0, 1, 2))
 
 

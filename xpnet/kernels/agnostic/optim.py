@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, wide_dtype
+from xpnet.backend import Array, array_namespace, sign, wide_dtype
 from xpnet.kernels.table import register
 
 __all__ = [
@@ -129,7 +129,7 @@ def adadelta_update(w: Array, g: Array, h: Array, u: Array, *, lr: float | Array
 def lion_update(w: Array, g: Array, m: Array, *, lr: float | Array, beta1: float, beta2: float) -> None:
     """w -= lr sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g."""
     xp = array_namespace(w)
-    w -= lr * xp.sign(beta1 * m + (1.0 - beta1) * g)
+    w -= lr * sign(xp, beta1 * m + (1.0 - beta1) * g)
     m *= beta2
     m += (1.0 - beta2) * g
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, sign, wide_dtype
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
@@ -140,4 +140,4 @@ def lp_slope(xp: Any, x: Array, y: Array, p: float) -> Array:
     """d y / d x = sign(x) (|x|/y)^(p-1) of y = (sum |x|^p)^(1/p), where y is not zero."""
     if p == 2.0:
         return x / y
-    return xp.sign(x) if p == 1.0 else xp.sign(x) * (xp.abs(x) / y) ** (p - 1.0)
+    return sign(xp, x) if p == 1.0 else sign(xp, x) * (xp.abs(x) / y) ** (p - 1.0)

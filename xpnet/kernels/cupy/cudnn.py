@@ -130,10 +130,12 @@ def weight_gradient(dy: Array, x: Array, shape: Shape, window: Window) -> Array 
 def _run(operation: str, x: Array, W: Array, y: Array, window: Window) -> bool:
     """Write the result into its array; False if there is no plan. All arrays are contiguous but for W."""
     check_device(operation, x, W, y)
+    # all but the slowest plans turn the images into an order of their own, in memory that counts as theirs
+    workspace = config.get("conv_workspace_gpu") + x.nbytes + y.nbytes
     request = Request(
         operation, batch_first(cupy, x).shape, tuple(W.shape), batch_first(cupy, y).shape, x.dtype.name,
         window.padding, window.stride, window.dilation, config.get("allow_tf32"), config.get("deterministic"),
-        config.get("conv_workspace_gpu"), cupy.cuda.runtime.getDevice(),
+        workspace, cupy.cuda.runtime.getDevice(),
     )  # fmt: skip
     plan = _plan(request)
     if plan is None:

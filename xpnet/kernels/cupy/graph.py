@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,14 +35,15 @@ class Recording:
 
     What the work allocates comes from a pool of its own, and nothing else does. An array that is freed during the
     recording gives its place to later ones of the same recording alone, which run after it in every launch too, for
-    all is recorded on one stream. The pool never gives memory back before it goes itself: under it lie blocks that
-    are referred to here, whatever it believes to free. So between two launches nobody writes to an address in the
-    graph, and what the work returns keeps its place. Arrays that were there before the recording are the caller's to
-    keep.
+    all is recorded on one stream. The pool never gives memory back before the recording goes: under it lie blocks
+    that are referred to here, whatever it believes to free. So between two launches nobody writes to an address in
+    the graph, and what the work returns keeps its place. Arrays that were there before the recording are the caller's
+    to keep.
     """
 
     def __init__(self) -> None:
-        below, blocks = cupy.cuda.get_allocator(), []
+        below = cupy.cuda.get_allocator()
+        blocks: list[Any] = []
 
         def held(size: int) -> Any:
             blocks.append(below(size))
@@ -50,6 +52,7 @@ class Recording:
         self._pool = cupy.cuda.MemoryPool(held)
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._graph: Any = None
+        weakref.finalize(self, _give_back, self._pool, blocks, cupy.cuda.Device()).atexit = False
 
     def rehearse(self, work: Callable[[], Any]) -> Any:
         """Do the work as it will be recorded, and return its result.
@@ -90,6 +93,23 @@ class Recording:
                 yield
         finally:
             _thread.recording = False
+
+
+_leaving: list[tuple[Any, Any]] = []  # pools, and their GPUs, of recordings that are gone, with arrays still in use
+
+
+def _give_back(pool: Any, blocks: list[Any], device: Any) -> None:
+    """Return the memory of a recording; that of arrays which somebody still has, once the next recording goes.
+
+    CuPy's pools do not end by themselves: what is free in them refers to them, and they to it.
+    """
+    blocks.clear()
+    _leaving.append((pool, device))
+    for entry in _leaving[:]:
+        with entry[1]:
+            entry[0].free_all_blocks()
+            if not entry[0].total_bytes():
+                _leaving.remove(entry)
 
 
 @contextlib.contextmanager
