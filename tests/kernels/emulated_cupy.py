@@ -190,9 +190,8 @@ def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
             if name.startswith(("cupy", "xpnet.kernels.cupy")):
                 del sys.modules[name]
         sys.modules.update(before)
-        others = {key: function for key, function in table._TABLE.items() if key[0] != "cupy"}
         table._TABLE.clear()
-        table._TABLE.update(others | entries)  # modules of other libraries, imported meanwhile, enter theirs only once
+        table._TABLE.update(entries)
 
 
 def nowhere(x: Any) -> bool:
