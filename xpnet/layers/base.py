@@ -179,12 +179,10 @@ class Layer(Module):
         StateError
             If there was no such forward.
         """
-        return self._backward_by(self._backward, dy, need_dx)
+        return self._go_back(dy, need_dx)
 
-    def _backward_by(
-        self, backward: Callable[..., Array | None], dy: Array, need_dx: bool, overwrite: bool = False
-    ) -> Any:
-        """Do the work of `backward` with one of the layer's ways to go about it."""
+    def _go_back(self, dy: Array, need_dx: bool, **overwrite: bool) -> Array | None:
+        """Do the work of `backward`; ``overwrite=True`` is for layers whose `_backward` takes it."""
         if not self._pending:
             raise StateError(
                 self.operation,
@@ -193,10 +191,7 @@ class Layer(Module):
             )
         try:
             # handed over, so that a layer which deletes its context before it is done frees that memory
-            if overwrite:
-                dx = backward(dy, self._pending.pop()[1], need_dx, True)
-            else:
-                dx = backward(dy, self._pending.pop()[1], need_dx)
+            dx = self._backward(dy, self._pending.pop()[1], need_dx, **overwrite)
         except (MemoryError, RuntimeError) as error:
             lack = lack_of_memory(error, self.operation, f"backward of dy {describe(dy)}")
             if lack is None:

@@ -30,6 +30,7 @@ class Branches(Layer):
 
     symbol = "+"  # of the merging, in the path of a summary
     keeps_outputs = False  # whether a training forward keeps what the branches return
+    remedy = ""  # for shapes that cannot be merged
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
@@ -37,10 +38,13 @@ class Branches(Layer):
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         """Return the shape of the merged outputs, or refuse to merge such shapes."""
-        if any(shape != shapes[0] for shape in shapes):  # broadcasting would hide a mistake
-            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
-            raise ShapeError(self.operation, f"the branches must give one shape, but {given}")
+        if shapes.count(shapes[0]) < len(shapes):  # broadcasting would hide a mistake
+            raise self._misfit("one shape", shapes)
         return shapes[0]
+
+    def _misfit(self, wanted: str, shapes: list[Shape]) -> ShapeError:
+        given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
+        return ShapeError(self.operation, f"the branches must give {wanted}, but {given}{self.remedy}")
 
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         raise NotImplementedError(f"{type(self).__name__} must define _merge(outputs) -> (y, ctx)")
@@ -254,9 +258,8 @@ class Parallel(Branches):
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         axis = self._axis(len(shapes[0]) + 1) - 1
         rests = [(*shape[:axis], *shape[axis + 1 :]) for shape in shapes]
-        if any(rest != rests[0] for rest in rests):
-            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
-            raise ShapeError("Parallel", f"the branches must give images of one size, but {given}")
+        if rests.count(rests[0]) < len(rests):
+            raise self._misfit("images of one size", shapes)
         joined = list(shapes[0])
         joined[axis] = sum(shape[axis] for shape in shapes)
         return tuple(joined)
@@ -308,6 +311,8 @@ class Residual(Add):
     (2, 3, 8, 8)
     """
 
+    remedy = "; give a shortcut of the body's shape, such as Conv2D(filters, 1, stride=...)"
+
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
@@ -323,13 +328,3 @@ class Residual(Add):
     def shortcut(self) -> Layer:
         """What is added to the body: `Identity`, if none was given."""
         return self._branches["shortcut"]
-
-    def _merged_shape(self, shapes: list[Shape]) -> Shape:
-        body, shortcut = shapes
-        if body != shortcut:  # a sum would broadcast sizes of 1
-            raise ShapeError(
-                "Residual",
-                f"body gives {body} but the shortcut {shortcut}; give a shortcut of the "
-                "body's shape, such as Conv2D(filters, 1, stride=...)",
-            )
-        return body

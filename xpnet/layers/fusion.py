@@ -127,7 +127,7 @@ def overwrites(layer: Layer, following: Layer) -> bool:
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:
     """Run a layer's backward, which may write over a dy that is new."""
     if dy_is_new and (type(layer) in OVERWRITING or layer._overwrites_dy()):
-        return layer._backward_by(layer._backward, dy, need_dx, True)
+        return layer._go_back(dy, need_dx, overwrite=True)
     return layer.backward(dy, need_dx=need_dx)
 
 
