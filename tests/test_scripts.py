@@ -121,6 +121,21 @@ def test_a_wrong_argument_ends_in_one_clear_line(tmp_path: Path, arguments: list
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("kill_ranks.py", ["--ranks", "1"], "--ranks: must be at least 2, since the others name the one that dies"),
+        ("kill_ranks.py", ["--kills", "0"], "--kills: must be at least 1, got 0"),
+        ("scaling.py", ["--ranks", "1", "--batch-size", "1"], "--batch-size: must be at least 4, since half and a"),
+    ],
+)
+def test_ranks_and_batches_must_be_enough(tmp_path: Path, name: str, arguments: list[str], message: str) -> None:
+    result = run_quickly(tmp_path, name, *arguments)
+    assert result.returncode == 2
+    assert f"error: argument {message}" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_mnist_offline_says_where_it_looked(tmp_path: Path) -> None:
     result = run_quickly(tmp_path, "train_lenet.py", "--data", "mnist", XPNET_DATA=str(tmp_path / "nowhere"))
     assert result.returncode == 1
