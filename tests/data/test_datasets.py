@@ -13,6 +13,7 @@ from xpnet import data
 from xpnet.data import _download, fetch, write_idx
 from xpnet.errors import DataError, MissingDependencyError
 
+pytestmark = pytest.mark.usefixtures("nothing_found")
 REAL = os.environ.get("XPNET_DATA", "")  # read before any test changes it
 FILES = [
     "train-images-idx3-ubyte",
@@ -20,19 +21,6 @@ FILES = [
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 ]
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    """Nothing but what a test puts there can be found, and nothing is downloaded."""
-
-    def refuse(url, timeout):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(_download, "_open", refuse)
-    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_OFFLINE", raising=False)
 
 
 def write_four(folder: Path, *, seed=0, suffix="", **changed):
