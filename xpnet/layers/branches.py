@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -72,9 +72,9 @@ class Branches(Layer):
         return self._merged_shape(shapes)
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._merged_by(self._merge, x, train)
+        return self._merge(self._outputs(x, train))
 
-    def _merged_by(self, merge: Callable[[list[Array]], tuple[Array, Any]], x: Array, train: bool) -> tuple[Array, Any]:
+    def _outputs(self, x: Array, train: bool) -> list[Array]:
         outputs = []
         for name, layer in self._branches.items():
             try:
@@ -82,7 +82,7 @@ class Branches(Layer):
             except OperationError as error:
                 raise error.add_layer(name) from None
         self._merged_shape([tuple(y.shape[1:]) for y in outputs])
-        return merge(outputs)
+        return outputs
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         return self._backward_of_parts(self._split(dy, ctx), need_dx)
@@ -145,8 +145,9 @@ class Add(Branches):
     def _ends_in_relu(self) -> bool:
         return self._is_plain_sum() and len(self._branches) > 1
 
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._merged_by(self._merge_relu, x, train)
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
+        outputs = self._outputs(x, train)
+        return self._merge(outputs) if activation is None else self._merge_relu(outputs)
 
     def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
         *earlier, last = outputs

@@ -96,16 +96,13 @@ class Convolution(Layer):
         self._parameter_specs(input_shape)
         return shape_from_chw((self.filters, *self._output_size((H, W_))), self.data_format)
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, self._fused)
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
+        b = self.b.data if self.bias else None
+        y, ctx = self._convolve(to_nchw(x, self.data_format), b, activation or self._fused)
         activation_ctx = None
         if self._activation is not None and not self._fused:
             y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
         return from_nchw(y, self.data_format), (ctx, activation_ctx)
-
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, "relu")
-        return from_nchw(y, self.data_format), (ctx, None)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
         conv_ctx, activation_ctx = ctx

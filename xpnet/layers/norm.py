@@ -106,16 +106,10 @@ class BatchNorm(Layer):
         specs = {"running_mean": BufferSpec(shape, 0.0), "running_var": BufferSpec(shape, 1.0)}
         return specs if self.momentum is not None else specs | {"batches": BufferSpec((1,), 0.0)}
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._normalise(x, train, None)
-
     def _ends_in_relu(self) -> bool:
         return type(self) is BatchNorm
 
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._normalise(x, train, "relu")
-
-    def _normalise(self, x: Array, train: bool, activation: str | None) -> tuple[Array, Any]:
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
         y, ctx, mean, var = batch_norm_forward(
             to_nchw(x, self.data_format),
