@@ -15,7 +15,15 @@ from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, 
 from xpnet.layers.parameter import BufferSpec, Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "scale_and_shift"]
+
+
+def scale_and_shift(shape: Shape) -> dict[str, ParameterSpec]:
+    """Return what a normalisation learns."""
+    return {
+        "gamma": ParameterSpec(shape, initializers.ones(), Fans(1, 1), decay=False),
+        "beta": ParameterSpec(shape, initializers.zeros(), Fans(1, 1), decay=False),
+    }
 
 
 class BatchNorm(Layer):
@@ -93,13 +101,7 @@ class BatchNorm(Layer):
         return tuple(input_shape)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        if not self.affine:
-            return {}
-        shape, fans = (self._channels(input_shape),), Fans(1, 1)
-        return {
-            "gamma": ParameterSpec(shape, initializers.ones(), fans, decay=False),
-            "beta": ParameterSpec(shape, initializers.zeros(), fans, decay=False),
-        }
+        return scale_and_shift((self._channels(input_shape),)) if self.affine else {}
 
     def _buffer_specs(self, input_shape: Shape) -> dict[str, BufferSpec]:
         shape = (self._channels(input_shape),)
