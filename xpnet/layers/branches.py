@@ -49,6 +49,9 @@ class Branches(Layer):
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         raise NotImplementedError(f"{type(self).__name__} must define _merge(outputs) -> (y, ctx)")
 
+    def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define _merge_relu(outputs) if it ends in relu")
+
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         raise NotImplementedError(f"{type(self).__name__} must define _split(dy, ctx) -> gradients")
 
@@ -71,10 +74,7 @@ class Branches(Layer):
                 raise error.add_layer(name) from None
         return self._merged_shape(shapes)
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._merge(self._outputs(x, train))
-
-    def _outputs(self, x: Array, train: bool) -> list[Array]:
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
         outputs = []
         for name, layer in self._branches.items():
             try:
@@ -82,7 +82,7 @@ class Branches(Layer):
             except OperationError as error:
                 raise error.add_layer(name) from None
         self._merged_shape([tuple(y.shape[1:]) for y in outputs])
-        return outputs
+        return self._merge(outputs) if activation is None else self._merge_relu(outputs)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         return self._backward_of_parts(self._split(dy, ctx), need_dx)
@@ -144,10 +144,6 @@ class Add(Branches):
 
     def _ends_in_relu(self) -> bool:
         return self._is_plain_sum() and len(self._branches) > 1
-
-    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
-        outputs = self._outputs(x, train)
-        return self._merge(outputs) if activation is None else self._merge_relu(outputs)
 
     def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
         *earlier, last = outputs
