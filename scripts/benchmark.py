@@ -6,8 +6,8 @@ installed. How time grows, and the peak memory of a large network, are measured 
 
 Examples:
   python scripts/benchmark.py --workloads lenet-64 resnet20 --threads 2 --json result.json
-  python scripts/benchmark.py --workloads --scaling
-  python scripts/benchmark.py --workloads --memory-of vgg16
+  python scripts/benchmark.py --scaling
+  python scripts/benchmark.py --memory-of vgg16
 """
 
 import argparse

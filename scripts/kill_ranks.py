@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _common import positive
+
 from xpnet.io.weights import read_arrays
 from xpnet.training.checkpoint import read_about
 
@@ -84,11 +86,13 @@ def finish(ranks: int, *arguments: str) -> None:
 def main() -> None:
     """Kill, resume, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--kills", type=positive, default=20)
+    parser.add_argument("--ranks", type=int, default=3, help="2 or more (3)")
     parser.add_argument("--span", type=float, default=2.0, help="seconds of training within which a rank is killed (2)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.ranks < 2:
+        parser.error(f"argument --ranks: must be at least 2, since the others name the one that dies; got {args.ranks}")
     rng = random.Random(args.seed)
     worst, epochs = 0.0, 0
     with tempfile.TemporaryDirectory() as place:

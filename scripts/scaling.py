@@ -213,6 +213,8 @@ def main() -> int:
     gpu.add_argument("--gpu-latency-us", type=float, default=10.0, help="of a message (%(default)s)")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.batch_size < 4:
+        parser.error("argument --batch-size: must be at least 4, since half and a quarter of it are measured too")
     return guarded(run, args)
 
 

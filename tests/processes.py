@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
 
 def alone(folder: Path, **variables: str) -> dict[str, str]:
     """Return an environment without settings of xpnet's but these: no network, and a cache below a folder."""
@@ -33,6 +35,24 @@ def interrupt(process: subprocess.Popen, timeout: float = 60) -> tuple[str, str]
     """Send what Ctrl-C does, and return the rest of what the process says."""
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=timeout)
+
+
+def run_script(folder: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the scripts in a folder as a user does."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / name), *args],
+        cwd=folder,
+        env=alone(folder, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def run_script_here(folder: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """As `run_script`, by `run_here`."""
+    return run_here(SCRIPTS / name, *args, cwd=folder, env=alone(folder, **variables))
 
 
 def run_here(

@@ -202,6 +202,9 @@ def test_what_cannot_be_compared(rng) -> None:
     for names in ([], ["numpy"], ["numpy", "numpy"]):
         with pytest.raises(ArgumentError, match="give two backends or more, each once"):
             compare_backends(LeNet, x, t, names)
+    for tolerance in (-1.0, math.nan, "small"):
+        with pytest.raises(ArgumentError, match="tolerance must be finite and at least 0, got"):
+            compare_backends(LeNet, x, t, BACKENDS, tolerance=tolerance)
     with pytest.raises(BackendUnavailableError, match="unknown backend 'nympy'"):
         compare_backends(LeNet, x, t, ["numpy", "nympy"])
     with pytest.raises(ShapeError):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import alone, run_here
+from tests.processes import run_script, run_script_here
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 SMALL = {  # arguments that make each one quick, and the figures it leaves
     "compare_init.py": (["--steps", "20"], {"activations", "losses"}),
     "compare_optimizers.py": (["--steps", "20", "--path-steps", "10"], {"losses", "paths"}),
@@ -39,23 +36,6 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("matplotlib")
 
 
-def run_quickly(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """As `run`, without a process of its own."""
-    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=alone(tmp_path))
-
-
-def run(tmp_path: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / name), *args],
-        cwd=tmp_path,
-        env=alone(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def png_size(path: Path) -> tuple[int, int]:
     """Width and height, from the header of the file."""
     start = path.read_bytes()[:24]
@@ -65,7 +45,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def results(tmp_path: Path, name: str) -> tuple[dict, str]:
     """Run a script in its small form; check its figures and the origin of its numbers; return these and its output."""
-    result = run(tmp_path, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
+    result = run_script(tmp_path, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
     assert result.returncode == 0, result.stderr
     folder, output = tmp_path / "out", result.stdout
     found = json.loads((folder / "results.json").read_text())
@@ -89,10 +69,10 @@ def test_every_recipe_is_tried() -> None:
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_help_and_wrong_arguments(tmp_path: Path, name: str) -> None:
-    shown = run_quickly(tmp_path, name, "--help")
+    shown = run_script_here(tmp_path, name, "--help")
     assert shown.returncode == 0
     assert {"--backend", "--dtype", "--seed", "--out"} <= set(shown.stdout.replace(",", " ").split())
-    wrong = run_quickly(tmp_path, name, "--backend", "nympy")
+    wrong = run_script_here(tmp_path, name, "--backend", "nympy")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: unknown backend 'nympy'; choose from auto, numpy")
     assert "Traceback" not in wrong.stderr
@@ -120,7 +100,7 @@ def test_gates_are_learnt_and_their_tables_told(tmp_path: Path) -> None:
 
 def test_a_gate_that_is_not_learnt_is_an_error(tmp_path: Path) -> None:
     """One tanh unit and a line cannot part XOR."""
-    result = run_quickly(tmp_path, "gates.py", "--hidden", "1", "--out", "out")
+    result = run_script_here(tmp_path, "gates.py", "--hidden", "1", "--out", "out")
     assert result.returncode == 1
     assert "error: XOR not learnt; try more --steps" in result.stderr
     assert json.loads((tmp_path / "out" / "results.json").read_text())["gates"]["XOR"]["learnt"] is False
@@ -141,7 +121,7 @@ def test_a_search_draws_from_its_ranges_and_ranks(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numbers do overflow
 def test_a_search_in_which_nothing_was_learnt_keeps_what_it_found(tmp_path: Path) -> None:
     more = ["--trials", "2", "--epochs", "1", "--images", "100", "--lr", "1e20", "1e30", "--out", "out"]
-    result = run_quickly(tmp_path, "hyperparameter_search.py", *more)
+    result = run_script_here(tmp_path, "hyperparameter_search.py", *more)
     assert result.returncode == 1
     assert "error: no trial came to a validation accuracy" in result.stderr
     assert json.loads((tmp_path / "out" / "results.json").read_text())["trials"] == []
@@ -196,7 +176,7 @@ def test_the_ways_to_regularise(tmp_path: Path) -> None:
     ids=["dropout", "mnist"],
 )
 def test_regularisation_that_cannot_be_is_refused_before_training(tmp_path: Path, arguments, message) -> None:
-    result = run_quickly(tmp_path, "overfit_and_regularise.py", *arguments)
+    result = run_script_here(tmp_path, "overfit_and_regularise.py", *arguments)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -219,13 +199,13 @@ def test_what_is_seen_inside(tmp_path: Path) -> None:
 
 
 def test_a_shift_out_of_the_image_is_refused(tmp_path: Path) -> None:
-    result = run_quickly(tmp_path, "visualize_filters.py", "--shift", "32")
+    result = run_script_here(tmp_path, "visualize_filters.py", "--shift", "32")
     assert result.returncode == 1
     assert "--shift must be less than the 32 pixels of an image, got 32" in result.stderr
 
 
 def test_a_learning_rate_too_high_ends_in_one_line(tmp_path: Path) -> None:
-    result = run(tmp_path, "compare_init.py", "--steps", "30", "--lr", "1e9", "--backend", "numpy")
+    result = run_script(tmp_path, "compare_init.py", "--steps", "30", "--lr", "1e9", "--backend", "numpy")
     assert result.returncode == 1
     assert "lower the learning rate" in result.stderr
     assert "Traceback" not in result.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,30 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.processes import alone, interrupt, run_here, started
+from tests.processes import SCRIPTS, alone, interrupt, run_script, run_script_here, started
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = sorted(p.name for p in SCRIPTS.glob("train*.py"))
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 load_file = pytest.importorskip("safetensors.numpy", reason="checkpoints are safetensors files").load_file
-
-
-def run(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / name), *args],
-        cwd=tmp_path,
-        env=alone(tmp_path, **variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def run_quickly(tmp_path: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """As `run`, without a process of its own."""
-    return run_here(SCRIPTS / name, *args, cwd=tmp_path, env=alone(tmp_path, **variables))
 
 
 def test_the_scripts_are_there() -> None:
@@ -44,7 +25,7 @@ def test_the_scripts_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_names_the_common_arguments(tmp_path: Path, name: str) -> None:
-    result = run_quickly(tmp_path, name, "--help")
+    result = run_script_here(tmp_path, name, "--help")
     assert result.returncode == 0
     for argument in ("--backend", "--epochs", "--limit", "--seed", "--out", "--lr", "--optimizer", "--batch-size"):
         assert argument in result.stdout
@@ -52,7 +33,7 @@ def test_help_names_the_common_arguments(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> None:
-    result = run(tmp_path, name, "--epochs", "2", "--limit", "100", "--out", "out", "--backend", "numpy")
+    result = run_script(tmp_path, name, "--epochs", "2", "--limit", "100", "--out", "out", "--backend", "numpy")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     assert re.search(r"^epoch 2/2  loss \d", result.stdout, re.M)
@@ -70,7 +51,7 @@ def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> 
 
 
 def test_digits_reach_the_accuracy_of_the_recipe(tmp_path: Path) -> None:
-    result = run(tmp_path, "train_digits.py")
+    result = run_script(tmp_path, "train_digits.py")
     accuracy = re.search(r"^test accuracy ([\d.]+)", result.stdout, re.M)
     assert accuracy is not None, result.stderr
     assert float(accuracy[1]) >= 0.925
@@ -78,7 +59,7 @@ def test_digits_reach_the_accuracy_of_the_recipe(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     arguments = ("train_digits.py", "--epochs", "1", "--limit", "128", "--backend", "numpy")
-    for how, out, seed in ((run, "a", "5"), (run_quickly, "b", "5"), (run_quickly, "c", "6")):
+    for how, out, seed in ((run_script, "a", "5"), (run_script_here, "b", "5"), (run_script_here, "c", "6")):
         result = how(tmp_path, *arguments, "--seed", seed, "--out", out)
         assert result.returncode == 0, result.stderr
     a, b, c = (load_file(tmp_path / out / "last.safetensors") for out in "abc")
@@ -93,9 +74,9 @@ def test_cupy_without_a_gpu_says_what_to_install(tmp_path: Path, how: str) -> No
     if any(status.name == "cupy" and status.usable for status in backend.available()):
         pytest.skip("there is a usable GPU")
     if how == "environment":
-        result = run_quickly(tmp_path, "train_lenet.py", XPNET_BACKEND="cupy")
+        result = run_script_here(tmp_path, "train_lenet.py", XPNET_BACKEND="cupy")
     else:
-        result = run_quickly(tmp_path, "train_lenet.py", "--backend", "cupy")
+        result = run_script_here(tmp_path, "train_lenet.py", "--backend", "cupy")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stderr.startswith("error: backend 'cupy' cannot be used: ")
@@ -114,15 +95,30 @@ def test_cupy_without_a_gpu_says_what_to_install(tmp_path: Path, how: str) -> No
     ],
 )
 def test_a_wrong_argument_ends_in_one_clear_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = run_quickly(tmp_path, "train_digits.py", *arguments)
+    result = run_script_here(tmp_path, "train_digits.py", *arguments)
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("kill_ranks.py", ["--ranks", "1"], "--ranks: must be at least 2, since the others name the one that dies"),
+        ("kill_ranks.py", ["--kills", "0"], "--kills: must be at least 1, got 0"),
+        ("scaling.py", ["--ranks", "1", "--batch-size", "1"], "--batch-size: must be at least 4, since half and a"),
+    ],
+)
+def test_ranks_and_batches_must_be_enough(tmp_path: Path, name: str, arguments: list[str], message: str) -> None:
+    result = run_script_here(tmp_path, name, *arguments)
+    assert result.returncode == 2
+    assert f"error: argument {message}" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_mnist_offline_says_where_it_looked(tmp_path: Path) -> None:
-    result = run_quickly(tmp_path, "train_lenet.py", "--data", "mnist", XPNET_DATA=str(tmp_path / "nowhere"))
+    result = run_script_here(tmp_path, "train_lenet.py", "--data", "mnist", XPNET_DATA=str(tmp_path / "nowhere"))
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert str(tmp_path / "nowhere") in result.stderr
@@ -130,7 +126,7 @@ def test_mnist_offline_says_where_it_looked(tmp_path: Path) -> None:
 
 
 def test_a_diverging_run_ends_with_advice(tmp_path: Path) -> None:
-    result = run(tmp_path, "train_digits.py", "--lr", "1e30", "--backend", "numpy")
+    result = run_script(tmp_path, "train_digits.py", "--lr", "1e30", "--backend", "numpy")
     assert result.returncode == 1
     assert "lower the learning rate" in result.stderr
     assert result.stderr.count("\n") == 1  # no warnings of NumPy's

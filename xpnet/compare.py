@@ -14,6 +14,7 @@ from xpnet import backend, losses
 from xpnet._recorder import Recorder, largest
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, OperationError
+from xpnet.functional.checks import check_not_negative
 from xpnet.layers.base import Layer
 from xpnet.layers.observe import observing
 from xpnet.losses import Loss
@@ -145,7 +146,7 @@ def compare_backends(
     BackendUnavailableError
         If a backend cannot be used.
     ArgumentError
-        If there are fewer than two backends, or one is named twice.
+        If there are fewer than two backends, one is named twice, or the tolerance is negative or not finite.
     OperationError
         If the model cannot run on a backend, which a note on the error names.
 
@@ -161,6 +162,8 @@ def compare_backends(
     names = list(backends)
     if len(names) < 2 or len(set(names)) < len(names):
         raise ArgumentError("compare_backends", f"give two backends or more, each once; got {names}")
+    if tolerance is not None:
+        check_not_negative("compare_backends", tolerance=tolerance)
     for name in names:
         with backend.using(name, dtype=dtype):  # refused now, not after the first has run
             pass

@@ -123,6 +123,27 @@ def test_a_process_that_fails_says_why():
         benchmark(["lenet-64"], backend="nympy")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "workloads"),
+    [
+        ([], list(WORKLOADS)),
+        (["--train"], list(WORKLOADS)),
+        (["--workloads"], []),
+        (["--operations", "relu"], []),
+        (["--operations"], []),
+        (["--scaling", "lenet"], []),
+        (["--memory-of", "vgg16"], []),
+        (["--operations", "relu", "--workloads", "lenet-64"], ["lenet-64"]),
+    ],
+)
+def test_networks_are_measured_if_nothing_else_is_asked_for(monkeypatch, arguments, workloads):
+    asked = []
+    monkeypatch.setattr("xpnet.bench.benchmark", lambda names, *rest, **how: asked.append(names))
+    monkeypatch.setattr("xpnet.bench.tables", str)
+    assert main(["bench", *arguments]) == 0
+    assert asked == [workloads]
+
+
 def test_a_backend_that_cannot_be_used_is_told_before_anything_is_measured(capsys):
     assert main(["bench", "--backend", "nympy"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown backend 'nympy'; choose from")

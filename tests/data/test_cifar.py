@@ -18,20 +18,10 @@ from xpnet.data import _download, read_cifar
 from xpnet.data._sources import CIFAR10, CIFAR100
 from xpnet.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("nothing_found")
 REAL = Path(os.environ.get("XPNET_DATA", ""), "cifar10", "cifar10-jpeg.npz")  # read before a test changes it
 TRAIN10 = [f"data_batch_{i}.bin" for i in range(1, 6)]
 FOLDERS = {10: "cifar-10-batches-bin", 100: "cifar-100-binary"}
-
-
-@pytest.fixture(autouse=True)
-def nothing_else(tmp_path, monkeypatch):
-    def refuse(url, timeout):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(_download, "_open", refuse)
-    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_OFFLINE", raising=False)
 
 
 def records(rng, n, limits):

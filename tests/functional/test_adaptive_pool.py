@@ -115,6 +115,20 @@ def test_large_and_many_numbers(xp):
         assert xp.to_numpy(y).tolist() == [[100]]
 
 
+@pytest.mark.parametrize("mode", ["average", "max"])
+def test_overlapping_bins_of_half_floats_are_summed_in_float32(xp, mode, rng):
+    """Nine bins of 2x2 in 4x4 pixels, four of which meet in the middle."""
+    if not hasattr(xp.xp, "float16"):
+        pytest.skip(f"{xp.name} has no float16")
+    x = rng.permutation(192).reshape(3, 4, 4, 4).astype("float64")
+    dy = rng.uniform(10, 20, (3, 4, 3, 3)).astype("float16").astype("float64")
+    _, ctx = adaptive_pool2d_forward(xp.asarray(x, "float16"), 3, mode=mode)
+    dx = adaptive_pool2d_backward(xp.asarray(dy, "float16"), ctx)
+    assert dx.dtype == xp.xp.float16
+    wide = adaptive_pool2d_backward(dy, adaptive_pool2d_forward(x, 3, mode=mode)[1])
+    np.testing.assert_allclose(xp.to_numpy(dx), wide, rtol=5e-4)  # one rounding
+
+
 X = np.ones((2, 3, 5, 6))
 
 

@@ -239,6 +239,18 @@ def test_weight_gradient_of_half_floats_is_summed_over_blocks_in_float32():
     assert dW.item() == np.float16(61 * 61)
 
 
+def test_input_gradient_of_half_floats_is_summed_in_float32(xp):
+    """With a stride, 16 taps of 255 meet at a pixel: rounded one by one, their sum in float16 is another."""
+    if not hasattr(xp.xp, "float16"):
+        pytest.skip(f"{xp.name} has no float16")
+    x, W = np.zeros((1, 1, 16, 16)), np.full((1, 1, 8, 8), 255.0)
+    with config.using(kernels="agnostic"):
+        y, ctx = conv2d_forward(xp.asarray(x, "float16"), xp.asarray(W, "float16"), stride=2)
+        dx, _, _ = conv2d_backward(y + 1.0, ctx)
+    assert xp.to_numpy(dx).dtype == "float16"
+    assert float(dx[0, 0, 7, 7]) == 16 * 255
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 X, W_OK = np.ones((2, 4, 5, 6)), np.ones((6, 4, 3, 3))

@@ -56,6 +56,14 @@ def test_col2im_sums_what_the_matrix_of_im2col_says(xp, shape, kernel, stride, p
     assert_close(back, (np.array(columns) @ c).reshape(shape), terms=9)
 
 
+def test_col2im_adds_up_half_floats_in_float32(xp):
+    if not hasattr(xp.xp, "float16"):
+        pytest.skip(f"{xp.name} has no float16")
+    back = col2im(xp.asarray(np.full((25, 16), 255.0), "float16"), (1, 1, 8, 8), 4)
+    assert back.dtype == xp.xp.float16
+    assert float(back[0, 0, 4, 4]) == 16 * 255
+
+
 def test_order_of_rows_and_columns(xp):
     """Rows (n, oh, ow), columns (c, kh, kw)."""
     x = np.arange(2 * 2 * 2 * 3.0).reshape(2, 2, 2, 3)

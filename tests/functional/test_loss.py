@@ -239,6 +239,15 @@ def test_half_floats_are_summed_in_float32():
     assert mean_squared_error_backward(np.float32(1.0), ctx).dtype == np.float16
 
 
+def test_half_floats_are_subtracted_in_float32():
+    """The difference of these two is beyond float16; the loss and, of many, the gradient are not."""
+    y = np.zeros((1000, 1), np.float16)
+    y[0] = 6e4
+    loss, ctx = mean_squared_error_forward(y, -y)
+    assert_close(loss, (2.0 * float(y[0, 0])) ** 2 / 1000, terms=1000)
+    assert_close(mean_squared_error_backward(1.0, ctx)[0, 0], np.float16(4.0 * float(y[0, 0]) / 1000))
+
+
 @pytest.mark.parametrize(
     "y, t, message",
     [

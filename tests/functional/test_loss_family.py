@@ -236,6 +236,7 @@ def test_any_shape(shape, seed):
         ("huber", 1e-4, 0.0, 5e-9, 1e-4),
         ("mean_absolute_error", 1e30, -1e30, 2e30, 1.0),
         ("mean_absolute_error", 2.0, 2.0, 0.0, 0.0),
+        ("mean_squared_error", 1e-4, 0.0, 1e-8, 2e-4),
         ("kl_divergence", -1e3, 1.0, 1e3, -1.0),
         ("kl_divergence", -math.inf, 0.0, 0.0, 0.0),
     ],

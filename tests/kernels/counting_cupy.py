@@ -143,7 +143,7 @@ class ByLayer:
 
             return mock.patch.object(Layer, name, noted)
 
-        with noting("_forward_by", 0), noting("_backward_by", 1):
+        with noting("_forward_by", 0), noting("_go_back", 1):
             yield
 
 

@@ -197,14 +197,14 @@ def test_residual_shapes():
     with pytest.raises(ShapeError) as error:
         Sequential({"block": Residual(Conv2D(4, 3, padding=1))}).build((3, 8, 8))
     assert str(error.value) == (
-        'Residual (layer "block"): body gives (4, 8, 8) but the shortcut (3, 8, 8); give a shortcut of the body\'s '
-        "shape, such as Conv2D(filters, 1, stride=...)"
+        'Residual (layer "block"): the branches must give one shape, but body gives (4, 8, 8), shortcut gives '
+        "(3, 8, 8); give a shortcut of the body's shape, such as Conv2D(filters, 1, stride=...)"
     )
     with pytest.raises(ShapeError, match=r'Conv2D \(layer "block\.shortcut"\): the output would have'):
         Sequential({"block": Residual(ReLU(), Conv2D(4, 9))}).build((3, 8, 8))
     # one that fits at the size it was built for, and would broadcast at another
     block = Residual(Pool2D(3, padding=1)).build((1, 1, 1))
-    with pytest.raises(ShapeError, match=r"body gives \(1, 1, 1\) but the shortcut \(1, 3, 3\)"):
+    with pytest.raises(ShapeError, match=r"body gives \(1, 1, 1\), shortcut gives \(1, 3, 3\)"):
         block.forward(np.ones((2, 1, 3, 3), np.float32))
     assert block._pending == block.body._pending == []
 

@@ -7,102 +7,20 @@ NumPy's own training is what they are compared to: weights, statistics and histo
 from __future__ import annotations
 
 import contextlib
-import importlib
 
 import numpy as np
 import pytest
 
-from tests.kernels.captured_cupy import Capturing, capturing
-from tests.kernels.emulated_cupy import compiler, folder_of_kernels
-from xpnet import backend, config
-from xpnet.bench import WORKLOADS, subjects
-from xpnet.data import Loader
+from tests.kernels.captured_cupy import capturing
+from tests.training.captured_runs import CASES, IMAGES, assert_equal, on_numpy, small, train
+from xpnet import backend
 from xpnet.errors import StateError
-from xpnet.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalPool2D,
-    GroupNorm,
-    InstanceNorm,
-    Layer,
-    LayerNorm,
-    Observer,
-    Pool2D,
-    ReLU,
-    Residual,
-    Sequential,
-    observing,
-)
+from xpnet.layers import Dense, Dropout, Flatten, ReLU, Sequential
 from xpnet.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
 from xpnet.models import LeNet
-from xpnet.optim import EMA, Adam, AdamW, DynamicLossScale, Momentum
-from xpnet.schedules import Cosine
-from xpnet.training import (
-    Callback,
-    CapturedGradients,
-    PhaseTimes,
-    Trainer,
-    captured,
-    load_checkpoint,
-    save_checkpoint,
-)
+from xpnet.optim import Adam, DynamicLossScale, Momentum
+from xpnet.training import CapturedGradients, Trainer, captured
 from xpnet.training.step import forward_backward
-
-IMAGES = (2, 6, 6)
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    if compiler() is None:
-        pytest.skip("no C++ compiler, or not Linux")
-    return Capturing(folder_of_kernels(tmp_path_factory))
-
-
-@pytest.fixture
-def data(rng):
-    """14 images: batches of four, and a last one of two."""
-    return rng.standard_normal((14, *IMAGES)).astype(np.float32), rng.integers(0, 3, 14)
-
-
-def small(*more: Layer, classes: int = 3) -> Sequential:
-    return Sequential(Conv2D(4, 3, activation="relu"), *more, Pool2D(2), Flatten(), Dense(classes))
-
-
-def small_resnet() -> Sequential:
-    def block(filters: int, stride: int) -> Residual:
-        body = [Conv2D(filters, 3, stride=stride, padding=1, bias=False), BatchNorm(), ReLU()]
-        body += [Conv2D(filters, 3, padding=1, bias=False), BatchNorm(momentum=None)]
-        shortcut = None if stride == 1 else Conv2D(filters, 1, stride=stride, bias=False)
-        return Residual(Sequential(*body), shortcut) if shortcut else Residual(Sequential(*body))
-
-    return Sequential(block(2, 1), block(4, 2), GlobalPool2D(), Dense(3))
-
-
-def train(trainer: Trainer, data, epochs: int = 3) -> dict[str, np.ndarray]:
-    """Train and return everything that was learnt or counted."""
-    x, t = data
-    trainer.fit(Loader(x, t, batch_size=4, seed=1, prefetch=0), epochs=epochs, verbose=False)
-    return state(trainer)
-
-
-def state(trainer: Trainer) -> dict[str, np.ndarray]:
-    arrays = {name: np.array(backend.to_numpy(a)) for name, a in trainer.model.state_dict().items()}
-    numbers = trainer.model.random_state() | {"step": trainer.optimizer.step, "lr": trainer.optimizer.lr}
-    return arrays | numbers | {f"loss {e.epoch}": e.loss for e in trainer.history.epochs}
-
-
-def assert_equal(got, expected, rtol=1e-7, atol=1e-9):
-    assert set(got) == set(expected)
-    for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=rtol, atol=atol, err_msg=name)
-
-
-def on_numpy(make, data, **settings):
-    with backend.using("numpy", dtype="float64"):
-        return train(make(**settings), data)
 
 
 class Waiting(Dense):
@@ -149,42 +67,6 @@ class CountingMasks(Dense):
 
 
 # --- what is learnt ------------------------------------------------------------------------------
-
-CASES = {
-    "relu": lambda **more: Trainer(small(), optimizer=Momentum(lr=0.05), seed=1, **more),
-    "dropout, adam, a rate for each update": lambda **more: Trainer(
-        small(Dropout(0.3), Dropout(0.5)), optimizer=Adam(lr=0.01), schedule=Cosine(0.01, period=12, every="update"),
-        seed=1, **more,
-    ),
-    "residual, running statistics": lambda **more: Trainer(
-        small_resnet(), optimizer=Momentum(lr=0.05, weight_decay=1e-3), seed=1, **more
-    ),
-    "class weights, clipping": lambda **more: Trainer(
-        small(), loss=SoftmaxCrossEntropy(class_weights=[1.0, 2.0, 0.5], label_smoothing=0.1),
-        optimizer=AdamW(lr=0.01, clip_norm=0.1), seed=1, **more,
-    ),
-    "groups, a stride": lambda **more: Trainer(
-        Sequential(Conv2D(4, 3, groups=2, stride=2), Flatten(), Dense(3)), optimizer=Momentum(lr=0.05), seed=1, **more
-    ),
-    "depthwise": lambda **more: Trainer(
-        Sequential(Conv2D(4, 3, groups=2, padding=1), Conv2D(4, 3, groups=4), Flatten(), Dense(3)),
-        optimizer=Momentum(lr=0.05), seed=1, **more,
-    ),
-    "normalised samples": lambda **more: Trainer(
-        Sequential(Conv2D(4, 3), GroupNorm(2), InstanceNorm(affine=True), Flatten(), LayerNorm(), Dense(3)),
-        optimizer=Momentum(lr=0.05), seed=1, **more,
-    ),
-    "micro batches": lambda **more: Trainer(
-        small(Dropout(0.3), BatchNorm()), optimizer=Momentum(lr=0.05), micro_batch=2, seed=1, **more
-    ),
-    "recomputed layers": lambda **more: Trainer(
-        Sequential(Conv2D(4, 3), BatchNorm(), ReLU(), Flatten(), Dense(3), checkpoint_every=2),
-        optimizer=Momentum(lr=0.05), seed=1, **more,
-    ),
-    "a loss scale": lambda **more: Trainer(
-        small(), optimizer=Momentum(lr=0.05), loss_scale=DynamicLossScale(8.0, interval=2), seed=1, **more
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -314,143 +196,6 @@ def test_memory_of_others_would_be_noticed(monkeypatch, emulator, data):
 
     monkeypatch.setattr(emulator, "modules", shared)
     assert broken_by(monkeypatch, emulator, data, "relu")
-
-
-# --- beside other things -------------------------------------------------------------------------
-
-
-class Meddling(Callback):
-    """Does to the model what callbacks and users do between steps."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def on_update(self, trainer):
-        self.seen += 1
-        if self.seen == 1:
-            self.ema = EMA(trainer.model, decay=0.5)
-        self.ema.update()
-        if self.seen % 5 == 0:
-            with self.ema.applied():
-                trainer.evaluate((np.zeros((3, *IMAGES), np.float32), np.zeros(3, np.int64)))
-        if self.seen == 8:
-            trainer.model.load_state_dict(self.ema.weights())
-            trainer.model.load_random_state(dict.fromkeys(trainer.model.random_state(), 5))
-        if self.seen == 11:
-            trainer.optimizer.momentum = 0.5
-
-
-def test_between_steps_the_model_may_be_averaged_measured_and_loaded(emulator, data):
-    def make(**more):
-        model = small(BatchNorm(), Dropout(0.3))
-        return Trainer(model, optimizer=Momentum(lr=0.05), callbacks=[Meddling()], seed=1, **more)
-
-    expected = on_numpy(make, data)
-    with capturing(emulator) as tape:
-        assert_equal(train(make(cuda_graph=True), data), expected)
-    assert (tape.recorded, tape.launched) == (2, 10)
-
-
-class Changing(Callback):
-    """Gives a layer or the loss another setting in mid-run."""
-
-    def __init__(self, change) -> None:
-        self.change, self.seen = change, 0
-
-    def on_update(self, trainer):
-        self.seen += 1
-        if self.seen == 9:
-            self.change(trainer)
-
-
-CHANGES = {
-    "rate": lambda trainer: setattr(trainer.model.children()["2"], "rate", 0.6),
-    "momentum": lambda trainer: setattr(trainer.model.children()["1"], "momentum", 0.5),
-    "loss": lambda trainer: setattr(trainer.loss, "label_smoothing", 0.2),
-    "another loss": lambda trainer: setattr(trainer, "loss", SoftmaxCrossEntropy(label_smoothing=0.2)),
-    "setting": lambda trainer: config.set(conv_workspace_gpu="2KB"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_recorded_anew(emulator, data, change):
-    def make(**more):
-        model = small(BatchNorm(), Dropout(0.3))
-        return Trainer(model, optimizer=Momentum(lr=0.05), callbacks=[Changing(CHANGES[change])], seed=1, **more)
-
-    with config.using(conv_workspace_gpu="1MB"):
-        expected = on_numpy(make, data)
-    with config.using(conv_workspace_gpu="1MB"), capturing(emulator) as tape:
-        assert_equal(train(make(cuda_graph=True), data), expected)
-    assert tape.recorded == 3
-
-
-def test_steps_that_are_looked_into_are_ordinary(emulator, data):
-    class Looking(Observer):
-        seen = 0
-
-        def after_forward(self, layer, x, y):
-            self.seen += 1
-            return y
-
-    expected = on_numpy(CASES["relu"], data)
-    with capturing(emulator) as tape, observing(Looking()) as looking:
-        assert_equal(train(CASES["relu"](cuda_graph=True), data), expected)
-    assert looking.seen > 12
-    with capturing(emulator), config.using(nan_guard=True):
-        assert_equal(train(CASES["relu"](cuda_graph=True), data), expected)
-    assert tape.recorded == 0
-
-
-def test_the_benchmark_records_its_step(emulator, monkeypatch):
-    monkeypatch.setattr(subjects, "_on_gpu", lambda: True)
-    workload = WORKLOADS["lenet-64"]._replace(model=lambda: small(classes=10), input_shape=IMAGES, batch=2)
-    with capturing(emulator, "float32") as tape:
-        step = subjects.step_subject("xpnet graph", workload, "train")
-        losses = [float(step()) for _ in range(4)]
-    assert (tape.recorded, tape.launched) == (1, 3)
-    assert losses == sorted(losses, reverse=True)
-
-
-def test_phases(emulator, data):
-    times = PhaseTimes()
-    with capturing(emulator):
-        trainer = Trainer(small(), callbacks=[times], cuda_graph=True)
-        train(trainer, data)
-    assert {"graph", "forward", "backward", "update"} <= set(times.seconds)
-
-
-def test_a_run_that_is_resumed(emulator, data, tmp_path):
-    """Ctrl-C's way out in mid-epoch, a checkpoint, and the rest by another trainer."""
-
-    class Stop(Callback):
-        def on_update(self, trainer):
-            if trainer.optimizer.step == 6:
-                trainer.stop("enough")
-
-    make = CASES["dropout, adam, a rate for each update"]
-    with capturing(emulator):
-        expected = train(make(cuda_graph=True), data)
-        first = make(cuda_graph=True, callbacks=[Stop()])
-        train(first, data)
-        assert first.optimizer.step == 6
-        save_checkpoint(tmp_path / "run.safetensors", first)
-        second = make(cuda_graph=True)
-        second.model.build(IMAGES, rng=7)
-        load_checkpoint(tmp_path / "run.safetensors", second)
-        x, t = data
-        second.fit(Loader(x, t, batch_size=4, seed=1, prefetch=0), until=3, verbose=False)
-        assert_equal(state(second), expected)
-
-
-def test_graphs_go_with_the_fit(emulator, data):
-    with capturing(emulator) as tape:
-        trainer = CASES["relu"](cuda_graph=True)
-        train(trainer, data, epochs=2)
-        assert not trainer.forward_backward._graphs
-        assert not importlib.import_module("xpnet.kernels.cupy.graph")._leaving  # nor does anything hold their memory
-        train(trainer, data, epochs=2)
-    assert tape.recorded == 4
 
 
 # --- refused -------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import importlib
 import numpy as np
 import pytest
 
-from tests.training.test_captured import CASES, ByCuBLAS, Uploading, Waiting, assert_equal, train
+from tests.training.captured_runs import CASES, assert_equal, train
+from tests.training.test_captured import ByCuBLAS, Uploading, Waiting
 from xpnet import backend
 from xpnet.backend import memory
 from xpnet.errors import StateError
@@ -16,12 +17,6 @@ from xpnet.layers import Dense, Flatten, Sequential
 from xpnet.losses import BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError
 from xpnet.training import CapturedGradients, Trainer
 from xpnet.training.step import forward_backward
-
-
-@pytest.fixture
-def data(rng):
-    """14 images: batches of four, and a last one of two."""
-    return rng.standard_normal((14, 2, 6, 6)).astype(np.float32), rng.integers(0, 3, 14)
 
 
 @pytest.fixture

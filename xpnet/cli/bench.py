@@ -27,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workloads",
         nargs="*",
         choices=tuple(WORKLOADS),
-        default=list(WORKLOADS),
         metavar="NAME",
-        help=f"by default all, without names none: {', '.join(WORKLOADS)}",
+        help=f"by default all if nothing else is asked for; without names none: {', '.join(WORKLOADS)}",
     )
     parser.add_argument(
         "--operations",
@@ -67,15 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables and write the JSON file."""
     from xpnet import backend
-    from xpnet.bench import CURVES, OPERATIONS, benchmark, tables
+    from xpnet.bench import CURVES, OPERATIONS, WORKLOADS, benchmark, tables
     from xpnet.files import atomic_write
 
     with backend.using(args.backend, dtype="float32"):
         pass  # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)
     scaling = [] if args.scaling is None else args.scaling or list(CURVES)
+    workloads = args.workloads
+    if workloads is None:
+        workloads = [] if operations or scaling or args.memory_of else list(WORKLOADS)
     result = benchmark(
-        args.workloads,
+        workloads,
         operations,
         scaling=scaling,
         memory_of=args.memory_of,

@@ -221,7 +221,8 @@ class SyncBatchNorm(BatchNorm):
         if comm is not None:
             self.comm = comm
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
+    # without `activation` and `overwrite`, which `xpnet.layers.fusion` asks of a plain BatchNorm alone
+    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:  # type: ignore[override]
         if not train:
             return super()._forward(x, train)
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
@@ -239,7 +240,6 @@ class SyncBatchNorm(BatchNorm):
         self._remember(mean, var)
         return from_nchw(y, self.data_format), ctx
 
-    # without `overwrite`, which `xpnet.layers.fusion` asks of a plain BatchNorm alone
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:  # type: ignore[override]
         dx, dgamma, dbeta = sync_batch_norm_backward(to_nchw(dy, self.data_format), ctx, comm=self.comm)
         if self.affine:

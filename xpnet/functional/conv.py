@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, array_namespace, device_of
+from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.errors import ArgumentError, OperationError, ShapeError
 from xpnet.functional.checks import check_arrays, check_gradient, check_images, check_positive_int, is_relu
 from xpnet.kernels import find
@@ -334,10 +334,10 @@ def col2im(
             "col2im",
             f"col must have shape (N*OH*OW, C*KH*KW) = {expected} for x_shape={(N, C, H, W_)}, got {tuple(col.shape)}",
         )
-    x = xp.zeros((C, H, W_, N), dtype=col.dtype, device=device_of(col))
+    x = xp.zeros((C, H, W_, N), dtype=wide_dtype(xp, col.dtype), device=device_of(col))
     inner = xp.permute_dims(xp.reshape(col, (N, OH, OW, C, KH, KW)), (3, 4, 5, 1, 2, 0))
     scatter_columns(x, inner, window, slice(0, OH), slice(0, OW))
-    return batch_first(xp, x)
+    return batch_first(xp, xp.astype(x, col.dtype, copy=False))
 
 
 def _namespace(operation: str, x: Array) -> Any:

@@ -25,11 +25,18 @@ __all__ = [
 ]
 
 
+def _wide_difference(xp: Any, y: Array, t: Array) -> Array:
+    """Return y - t in at least float32: two float16 can be further apart than float16 can say."""
+    wide = wide_dtype(xp, y.dtype)
+    return xp.astype(y, wide, copy=False) - xp.astype(t, wide, copy=False)
+
+
 class MeanSquaredErrorCtx(NamedTuple):
-    """Kept for backward: the difference y - t, an array of the shape of y."""
+    """Kept for backward: the difference y - t, an array of the shape of y in at least float32."""
 
     difference: Array
     factor: float  # d loss / d y = factor * difference
+    dtype: Any  # of y
 
 
 REDUCTIONS = ("mean", "half_sum")
@@ -81,12 +88,11 @@ def mean_squared_error_forward(y: Array, t: Array, *, reduction: str = "mean") -
     check_same_shape(op, "y", y, t)
     if reduction not in REDUCTIONS:
         raise ArgumentError(op, f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    difference = y - t
-    wide = xp.astype(difference, wide_dtype(xp, y.dtype), copy=False)
+    difference = _wide_difference(xp, y, t)
     factor = 2.0 / math.prod(y.shape) if reduction == "mean" else 1.0 / y.shape[0]
-    loss = xp.sum(wide * wide) * (0.5 * factor)
+    loss = xp.sum(difference * difference) * (0.5 * factor)
     check_finite(op, loss, y=y, t=t)
-    return loss, MeanSquaredErrorCtx(difference, factor)
+    return loss, MeanSquaredErrorCtx(difference, factor, y.dtype)
 
 
 def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> Array:
@@ -116,15 +122,8 @@ def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> 
     array([[ 0., -2.]])
     """
     xp = check_scale("mean_squared_error_backward", dy, ctx.difference)
-    dtype = ctx.difference.dtype
-    wide = xp.astype(ctx.difference, wide_dtype(xp, dtype), copy=False)  # dy, a loss scale, may be beyond float16
-    return xp.astype(wide * (scale_like(xp, dy, wide) * ctx.factor), dtype, copy=False)
-
-
-def _wide_difference(xp: Any, y: Array, t: Array) -> Array:
-    """Return y - t in at least float32: two float16 can be further apart than float16 can say."""
-    wide = wide_dtype(xp, y.dtype)
-    return xp.astype(y, wide, copy=False) - xp.astype(t, wide, copy=False)
+    factor = scale_like(xp, dy, ctx.difference) * ctx.factor
+    return xp.astype(ctx.difference * factor, ctx.dtype, copy=False)
 
 
 class MeanAbsoluteErrorCtx(NamedTuple):

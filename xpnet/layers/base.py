@@ -49,12 +49,8 @@ class Layer(Module):
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         raise NotImplementedError(f"{type(self).__name__} must define _forward(x, train) -> (y, ctx)")
 
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        """Return what `_forward` does and the relu after it, if `_ends_in_relu` says that the layer can."""
-        raise NotImplementedError(f"{type(self).__name__} must define _forward_relu(x, train) -> (y, ctx)")
-
     def _ends_in_relu(self) -> bool:
-        """Whether the layer can do the relu of a layer after it with its own work; see `xpnet.layers.fusion`.
+        """Whether `_forward` takes ``activation="relu"``, that of a layer after it; see `xpnet.layers.fusion`.
 
         A class answers for itself alone: one that inherits from it may work in another way.
         """
@@ -179,20 +175,20 @@ class Layer(Module):
         StateError
             If there was no such forward.
         """
-        return self._backward_by(self._backward, dy, need_dx)
+        return self._go_back(dy, need_dx)
 
-    def _backward_by(
-        self, backward: Callable[..., Array | None], dy: Array, need_dx: bool, overwrite: bool = False
-    ) -> Any:
-        """Do the work of `backward` with one of the layer's ways to go about it."""
+    def _go_back(self, dy: Array, need_dx: bool, overwrite: bool = False) -> Array | None:
+        """Do the work of `backward`; `overwrite` is for layers whose `_backward` takes it."""
         if not self._pending:
             raise StateError(
                 self.operation,
                 "backward without a forward in training mode; call forward(x, train=True) first, "
                 "once for each backward",
             )
+        backward: Any = self._backward
         try:
-            # handed over, so that a layer which deletes its context before it is done frees that memory
+            # handed over, so that a layer which deletes its context before it is done frees that memory; no **settings,
+            # which would hold it too
             if overwrite:
                 dx = backward(dy, self._pending.pop()[1], need_dx, True)
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +30,7 @@ class Branches(Layer):
 
     symbol = "+"  # of the merging, in the path of a summary
     keeps_outputs = False  # whether a training forward keeps what the branches return
+    remedy = ""  # for shapes that cannot be merged
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
@@ -37,13 +38,19 @@ class Branches(Layer):
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         """Return the shape of the merged outputs, or refuse to merge such shapes."""
-        if any(shape != shapes[0] for shape in shapes):  # broadcasting would hide a mistake
-            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
-            raise ShapeError(self.operation, f"the branches must give one shape, but {given}")
+        if shapes.count(shapes[0]) < len(shapes):  # broadcasting would hide a mistake
+            raise self._misfit("one shape", shapes)
         return shapes[0]
+
+    def _misfit(self, wanted: str, shapes: list[Shape]) -> ShapeError:
+        given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
+        return ShapeError(self.operation, f"the branches must give {wanted}, but {given}{self.remedy}")
 
     def _merge(self, outputs: list[Array]) -> tuple[Array, Any]:
         raise NotImplementedError(f"{type(self).__name__} must define _merge(outputs) -> (y, ctx)")
+
+    def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define _merge_relu(outputs) if it ends in relu")
 
     def _split(self, dy: Array, ctx: Any) -> list[Array]:
         raise NotImplementedError(f"{type(self).__name__} must define _split(dy, ctx) -> gradients")
@@ -67,10 +74,7 @@ class Branches(Layer):
                 raise error.add_layer(name) from None
         return self._merged_shape(shapes)
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._merged_by(self._merge, x, train)
-
-    def _merged_by(self, merge: Callable[[list[Array]], tuple[Array, Any]], x: Array, train: bool) -> tuple[Array, Any]:
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
         outputs = []
         for name, layer in self._branches.items():
             try:
@@ -78,7 +82,7 @@ class Branches(Layer):
             except OperationError as error:
                 raise error.add_layer(name) from None
         self._merged_shape([tuple(y.shape[1:]) for y in outputs])
-        return merge(outputs)
+        return self._merge(outputs) if activation is None else self._merge_relu(outputs)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         return self._backward_of_parts(self._split(dy, ctx), need_dx)
@@ -140,9 +144,6 @@ class Add(Branches):
 
     def _ends_in_relu(self) -> bool:
         return self._is_plain_sum() and len(self._branches) > 1
-
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._merged_by(self._merge_relu, x, train)
 
     def _merge_relu(self, outputs: list[Array]) -> tuple[Array, Any]:
         *earlier, last = outputs
@@ -254,9 +255,8 @@ class Parallel(Branches):
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         axis = self._axis(len(shapes[0]) + 1) - 1
         rests = [(*shape[:axis], *shape[axis + 1 :]) for shape in shapes]
-        if any(rest != rests[0] for rest in rests):
-            given = ", ".join(f"{name} gives {shape}" for name, shape in zip(self._branches, shapes, strict=True))
-            raise ShapeError("Parallel", f"the branches must give images of one size, but {given}")
+        if rests.count(rests[0]) < len(rests):
+            raise self._misfit("images of one size", shapes)
         joined = list(shapes[0])
         joined[axis] = sum(shape[axis] for shape in shapes)
         return tuple(joined)
@@ -308,6 +308,8 @@ class Residual(Add):
     (2, 3, 8, 8)
     """
 
+    remedy = "; give a shortcut of the body's shape, such as Conv2D(filters, 1, stride=...)"
+
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (name == "shortcut" and layer is None):
@@ -323,13 +325,3 @@ class Residual(Add):
     def shortcut(self) -> Layer:
         """What is added to the body: `Identity`, if none was given."""
         return self._branches["shortcut"]
-
-    def _merged_shape(self, shapes: list[Shape]) -> Shape:
-        body, shortcut = shapes
-        if body != shortcut:  # a sum would broadcast sizes of 1
-            raise ShapeError(
-                "Residual",
-                f"body gives {body} but the shortcut {shortcut}; give a shortcut of the "
-                "body's shape, such as Conv2D(filters, 1, stride=...)",
-            )
-        return body

@@ -31,6 +31,7 @@ class Convolution(Layer):
     """
 
     b: Parameter
+    groups = 1
     _DEFAULTS: ClassVar[dict[str, Any]] = {}
     _FUSED: ClassVar[tuple[str, ...]] = ()  # activations that `_convolve` does with its own work
 
@@ -61,6 +62,21 @@ class Convolution(Layer):
         self._activation = activation_pair(self.operation, activation)
         self._fused = activation if activation in self._FUSED else None
 
+    def _divided_channels(self, input_shape: Shape) -> int:
+        """Return the channels of the input; those, or filters, that do not go into groups are refused."""
+        C = image_shape(self.operation, input_shape, self.data_format)[0]
+        if C % self.groups or self.filters % self.groups:
+            raise ShapeError(
+                self.operation,
+                f"groups={self.groups} must divide the {C} channels of the input and the {self.filters} filters",
+            )
+        return C
+
+    def _with_bias(self, weights: dict[str, ParameterSpec], fans: Fans) -> dict[str, ParameterSpec]:
+        if self.bias:
+            weights["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
+        return weights
+
     def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (OH, OW) for an image of size (H, W)."""
         return make_window(self.operation, size, self.kernel_size, self.stride, self.padding, self.dilation).output
@@ -80,16 +96,13 @@ class Convolution(Layer):
         self._parameter_specs(input_shape)
         return shape_from_chw((self.filters, *self._output_size((H, W_))), self.data_format)
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, self._fused)
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
+        b = self.b.data if self.bias else None
+        y, ctx = self._convolve(to_nchw(x, self.data_format), b, activation or self._fused)
         activation_ctx = None
         if self._activation is not None and not self._fused:
             y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
         return from_nchw(y, self.data_format), (ctx, activation_ctx)
-
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = self._convolve(to_nchw(x, self.data_format), self.b.data if self.bias else None, "relu")
-        return from_nchw(y, self.data_format), (ctx, None)
 
     def _backward(self, dy: Array, ctx: Any, need_dx: bool, overwrite: bool = False) -> Array | None:
         conv_ctx, activation_ctx = ctx
@@ -180,19 +193,11 @@ class Conv2D(Convolution):
         return type(self) is Conv2D and self._activation is None
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        C = image_shape(self.operation, input_shape, self.data_format)[0]
-        if C % self.groups or self.filters % self.groups:
-            raise ShapeError(
-                self.operation,
-                f"groups={self.groups} must divide the {C} channels of the input and the {self.filters} filters",
-            )
+        C = self._divided_channels(input_shape)
         taps = math.prod(self.kernel_size)
         shape = (self.filters, C // self.groups, *self.kernel_size)
         fans = Fans(shape[1] * taps, self.filters // self.groups * taps)  # groups do not see each other
-        specs = {"W": ParameterSpec(shape, self.init, fans)}
-        if self.bias:
-            specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
-        return specs
+        return self._with_bias({"W": ParameterSpec(shape, self.init, fans)}, fans)
 
     def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         window = (self.stride, self.padding, self.dilation, self.groups)

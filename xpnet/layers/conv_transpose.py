@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from xpnet.backend import Array
-from xpnet.errors import ShapeError
 from xpnet.functional import conv_transpose2d_backward, conv_transpose2d_forward
 from xpnet.functional.checks import check_positive_int
 from xpnet.init import Fans, Initializer
 from xpnet.kernels.geometry import Padding, make_transposed_window, pair
 from xpnet.layers.base import Shape
 from xpnet.layers.conv import Convolution
-from xpnet.layers.data_format import image_shape
 from xpnet.layers.parameter import Parameter, ParameterSpec
 
 __all__ = ["ConvTranspose2D"]
@@ -86,20 +84,12 @@ class ConvTranspose2D(Convolution):
         self.groups = check_positive_int(self.operation, "groups", groups)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        C = image_shape(self.operation, input_shape, self.data_format)[0]
-        if C % self.groups or self.filters % self.groups:
-            raise ShapeError(
-                self.operation,
-                f"groups={self.groups} must divide the {C} channels of the input and the {self.filters} filters",
-            )
+        C = self._divided_channels(input_shape)
         taps = math.prod(self.kernel_size)
         shape = (C, self.filters // self.groups, *self.kernel_size)
         seen = max(1, C // self.groups * taps // math.prod(self.stride))
         fans = Fans(seen, shape[1] * taps)
-        specs = {"W": ParameterSpec(shape, self.init, fans)}
-        if self.bias:
-            specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
-        return specs
+        return self._with_bias({"W": ParameterSpec(shape, self.init, fans)}, fans)
 
     def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return make_transposed_window(

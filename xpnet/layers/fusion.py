@@ -127,7 +127,7 @@ def overwrites(layer: Layer, following: Layer) -> bool:
 def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Array | None:
     """Run a layer's backward, which may write over a dy that is new."""
     if dy_is_new and (type(layer) in OVERWRITING or layer._overwrites_dy()):
-        return layer._backward_by(layer._backward, dy, need_dx, True)
+        return layer._go_back(dy, need_dx, True)
     return layer.backward(dy, need_dx=need_dx)
 
 
@@ -135,9 +135,9 @@ def _is_relu(layer: Layer) -> bool:
     return type(layer) in (Activation, ReLU) and layer.name == "relu"  # type: ignore[attr-defined]
 
 
-def _forward_relu(layer: Layer, relu: Layer, train: bool, x: Array) -> Array:
+def _forward_relu(layer: Any, relu: Layer, train: bool, x: Array) -> Array:
     """Run a layer that ends in the relu after it; that has nothing left to do, in backward too."""
-    y = layer._forward_by(layer._forward_relu, x, train)
+    y = layer._forward_by(functools.partial(layer._forward, activation="relu"), x, train)
     if train:
         relu._keep(DoneBefore())
     return y

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet import init as initializers
 from xpnet.backend import Array
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import (
@@ -18,9 +17,9 @@ from xpnet.functional import (
     local_response_norm_backward,
     local_response_norm_forward,
 )
-from xpnet.init import Fans
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, to_nchw
+from xpnet.layers.norm import scale_and_shift
 from xpnet.layers.parameter import Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps
 
@@ -66,13 +65,7 @@ class _SampleNorm(Layer):
         return tuple(input_shape)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        if not self.affine:
-            return {}
-        shape, fans = self._scales(input_shape), Fans(1, 1)
-        return {
-            "gamma": ParameterSpec(shape, initializers.ones(), fans, decay=False),
-            "beta": ParameterSpec(shape, initializers.zeros(), fans, decay=False),
-        }
+        return scale_and_shift(self._scales(input_shape)) if self.affine else {}
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)

@@ -92,12 +92,10 @@ class Dense(Layer):
     def _ends_in_relu(self) -> bool:
         return type(self) is Dense and self._activation is None
 
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None, activation="relu")
-        return y, (ctx, None)
-
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        y, ctx = linear_forward(x, self.W.data, self.b.data if self.bias else None, activation=self._fused)
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
+        y, ctx = linear_forward(
+            x, self.W.data, self.b.data if self.bias else None, activation=activation or self._fused
+        )
         activation_ctx = None
         if self._activation is not None and not self._fused:
             y, activation_ctx = (self._activation.of_new or self._activation.forward)(y)
@@ -106,7 +104,7 @@ class Dense(Layer):
     def _backward(self, dy: Array, ctx: Any, need_dx: bool) -> Array | None:
         linear_ctx, activation_ctx = ctx
         if self._activation is not None and not self._fused:
-            dy = self._activation[1](dy, activation_ctx)
+            dy = self._activation.backward(dy, activation_ctx)
         dx, dW, db = linear_backward(dy, linear_ctx, need_dx=need_dx)
         self.W.accumulate(dW)
         if self.bias:

@@ -20,7 +20,7 @@ __all__ = ["TrainingMemory", "kept_up_to", "largest_batch", "training_memory"]
 # in blocks
 UPDATE = {"sgd": 1, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 3, "rmsprop": 3, "adam": 0, "amsgrad": 2,
           "adamw": 2,
-          "lion": 2, "lamb": 3}  # fmt: skip
+          "lion": 2, "lamb": 2}  # fmt: skip
 COUPLED = frozenset(UPDATE) - {"adamw", "lion", "lamb"}  # weight decay is added to a copy of the gradient
 LIMIT = 1 << 40  # no batch is larger
 COMPILED = 1 << 19  # bytes that a thread of compiled convolutions works in, about

@@ -15,7 +15,15 @@ from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, 
 from xpnet.layers.parameter import BufferSpec, Parameter, ParameterSpec
 from xpnet.layers.summary import Keeps
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "scale_and_shift"]
+
+
+def scale_and_shift(shape: Shape) -> dict[str, ParameterSpec]:
+    """Return what a normalisation learns."""
+    return {
+        "gamma": ParameterSpec(shape, initializers.ones(), Fans(1, 1), decay=False),
+        "beta": ParameterSpec(shape, initializers.zeros(), Fans(1, 1), decay=False),
+    }
 
 
 class BatchNorm(Layer):
@@ -93,29 +101,17 @@ class BatchNorm(Layer):
         return tuple(input_shape)
 
     def _parameter_specs(self, input_shape: Shape) -> dict[str, ParameterSpec]:
-        if not self.affine:
-            return {}
-        shape, fans = (self._channels(input_shape),), Fans(1, 1)
-        return {
-            "gamma": ParameterSpec(shape, initializers.ones(), fans, decay=False),
-            "beta": ParameterSpec(shape, initializers.zeros(), fans, decay=False),
-        }
+        return scale_and_shift((self._channels(input_shape),)) if self.affine else {}
 
     def _buffer_specs(self, input_shape: Shape) -> dict[str, BufferSpec]:
         shape = (self._channels(input_shape),)
         specs = {"running_mean": BufferSpec(shape, 0.0), "running_var": BufferSpec(shape, 1.0)}
         return specs if self.momentum is not None else specs | {"batches": BufferSpec((1,), 0.0)}
 
-    def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._normalise(x, train, None)
-
     def _ends_in_relu(self) -> bool:
         return type(self) is BatchNorm
 
-    def _forward_relu(self, x: Array, train: bool) -> tuple[Array, Any]:
-        return self._normalise(x, train, "relu")
-
-    def _normalise(self, x: Array, train: bool, activation: str | None) -> tuple[Array, Any]:
+    def _forward(self, x: Array, train: bool, activation: str | None = None) -> tuple[Array, Any]:
         gamma, beta = (self.gamma.data, self.beta.data) if self.affine else (None, None)
         y, ctx, mean, var = batch_norm_forward(
             to_nchw(x, self.data_format),

@@ -108,15 +108,13 @@ class SeparableConv2D(Convolution):
         _, between = self._channels(input_shape)
         taps = math.prod(self.kernel_size)
         fans = Fans(between, self.filters)
-        specs = {
+        weights = {
             "depthwise_W": ParameterSpec(
                 (between, 1, *self.kernel_size), self.init, Fans(taps, self.multiplier * taps)
             ),
             "pointwise_W": ParameterSpec((self.filters, between, 1, 1), self.init, fans),
         }
-        if self.bias:
-            specs["b"] = ParameterSpec((self.filters,), self.bias_init, fans, decay=False)
-        return specs
+        return self._with_bias(weights, fans)
 
     def _convolve(self, x: Array, b: Array | None, activation: str | None) -> tuple[Array, Any]:
         groups = self.depthwise_W.shape[0] // self.multiplier

@@ -128,10 +128,9 @@ class Adam(Optimizer):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(lr, **shared)
-        for beta in betas:
-            self._check("betas", beta, at_least=0.0, below=1.0)
+        self.betas = self._checked_betas(betas)
         self._check("eps", eps, above=0.0)
-        self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
+        self.eps = float(eps)
         self.amsgrad = bool(amsgrad)
 
     def _settings(self) -> dict[str, Any]:
@@ -160,6 +159,8 @@ class AdamW(Adam):
     Loshchilov and Hutter, arXiv:1711.05101.
     """
 
+    decoupled = True
+
     def __init__(
         self,
         lr: float = 0.001,
@@ -171,14 +172,6 @@ class AdamW(Adam):
     ) -> None:
         shared.setdefault("weight_decay", 0.01)
         super().__init__(lr, betas=betas, eps=eps, amsgrad=amsgrad, **shared)
-
-    def _update_segment(
-        self, segment: Segment, state: dict[str, Array], g: Array, lr: float | Array, decay: Array | None
-    ) -> None:
-        w = segment.data
-        if decay is not None:
-            w -= lr * (decay * w)
-        self._run(w, g, state, lr)
 
 
 class LAMB(Optimizer):
@@ -212,10 +205,9 @@ class LAMB(Optimizer):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(lr, **shared)
-        for beta in betas:
-            self._check("betas", beta, at_least=0.0, below=1.0)
+        self.betas = self._checked_betas(betas)
         self._check("eps", eps, above=0.0)
-        self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
+        self.eps = float(eps)
 
     def _settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas

@@ -88,6 +88,7 @@ class Optimizer:
     kernel: ClassVar[str]
     state_names: ClassVar[tuple[str, ...]] = ()
     fixed: ClassVar[tuple[str, ...]] = ("groups",)  # settings that hold from the first update on
+    decoupled: ClassVar[bool] = False  # whether weight decay is a step of its own, before the other
 
     def __init__(
         self,
@@ -151,6 +152,11 @@ class Optimizer:
         if not (fits and (below is None or value < below) and value < float("inf")):
             raise ValueError(f"{type(self).__name__}: {name} must be finite, {' and '.join(wanted)}; got {value!r}")
 
+    def _checked_betas(self, betas: tuple[float, float]) -> tuple[float, float]:
+        for beta in betas:
+            self._check("betas", beta, at_least=0.0, below=1.0)
+        return float(betas[0]), float(betas[1])
+
     def _settings(self) -> dict[str, Any]:
         """Return the keyword arguments of the kernel for this step; `lr` is added to them."""
         return {}
@@ -212,7 +218,9 @@ class Optimizer:
     ) -> None:
         """Take the step; `lr` is a number or one for each element, `decay` the L2 coefficients if there are any."""
         w = segment.data
-        if decay is not None:
+        if decay is not None and self.decoupled:
+            w -= lr * (decay * w)
+        elif decay is not None:
             g = g + decay * w
         self._run(w, g, state, lr)
 

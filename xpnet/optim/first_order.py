@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from xpnet.backend import Array
-from xpnet.layers.parameter import Segment
 from xpnet.optim.base import Optimizer, Shared
 
 __all__ = ["SGD", "Lion", "Momentum", "Nesterov"]
@@ -91,22 +89,13 @@ class Lion(Optimizer):
 
     kernel = "lion_update"
     state_names = ("m",)
+    decoupled = True
 
     def __init__(
         self, lr: float = 0.0001, *, betas: tuple[float, float] = (0.9, 0.99), **shared: Unpack[Shared]
     ) -> None:
         super().__init__(lr, **shared)
-        for beta in betas:
-            self._check("betas", beta, at_least=0.0, below=1.0)
-        self.betas = (float(betas[0]), float(betas[1]))
+        self.betas = self._checked_betas(betas)
 
     def _settings(self) -> dict[str, Any]:
         return {"beta1": self.betas[0], "beta2": self.betas[1]}
-
-    def _update_segment(
-        self, segment: Segment, state: dict[str, Array], g: Array, lr: float | Array, decay: Array | None
-    ) -> None:
-        w = segment.data
-        if decay is not None:
-            w -= lr * (decay * w)
-        self._run(w, g, state, lr)

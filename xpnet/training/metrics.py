@@ -41,15 +41,6 @@ def _kept(t: Array, ignore_index: int | None) -> Array | None:
     return _labels(t) != int(ignore_index)  # of int64, since -1 cannot be compared with unsigned labels
 
 
-def _tally(hits: Array, t: Array, ignore_index: int | None) -> tuple[Array, Any]:
-    """Return how many of the rows that count are hits, and how many count."""
-    xp = array_namespace(hits)
-    kept = _kept(t, ignore_index)
-    if kept is None:
-        return xp.sum(xp.astype(hits, xp.int64)), hits.shape[0]
-    return xp.sum(xp.astype(hits & kept, xp.int64)), xp.sum(xp.astype(kept, xp.int64))
-
-
 class Metric:
     """Base of the metrics: `reset`, then `update` for each batch, then `result`.
 
@@ -86,7 +77,40 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define add_counts(counts)")
 
 
-class Accuracy(Metric):
+class _Fraction(Metric):
+    """What the metrics share that say which part of the samples was found."""
+
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.correct: Any = 0
+        self.counted: Any = 0
+
+    def _tally(self, hits: Array, t: Array) -> None:
+        """Count the rows that count, and the hits among them."""
+        xp = array_namespace(hits)
+        kept = _kept(t, self.ignore_index)
+        hits, counted = (hits, hits.shape[0]) if kept is None else (hits & kept, xp.sum(xp.astype(kept, xp.int64)))
+        self.add_counts((xp.sum(xp.astype(hits, xp.int64)), counted))
+
+    def result(self) -> float:
+        """Return the fraction; NaN if nothing was counted."""
+        counted = int(self.counted)
+        return int(self.correct) / counted if counted else float("nan")
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many were right and how many counted."""
+        return int(self.correct), int(self.counted)
+
+    def add_counts(self, counts: tuple[Any, Any]) -> None:
+        """Add counts, whole numbers or 0-d integer arrays."""
+        self.correct, self.counted = self.correct + counts[0], self.counted + counts[1]
+
+
+class Accuracy(_Fraction):
     """Fraction of the samples whose class was found.
 
     Parameters
@@ -106,35 +130,12 @@ class Accuracy(Metric):
 
     name = "accuracy"
 
-    def __init__(self, ignore_index: int | None = None) -> None:
-        self.ignore_index = ignore_index
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.correct: Any = 0
-        self.counted: Any = 0
-
     def update(self, y: Array, t: Array) -> None:
         """Count a batch."""
-        hits = array_namespace(y, t).argmax(y, axis=1) == _labels(t)
-        self.add_counts(_tally(hits, t, self.ignore_index))
-
-    def result(self) -> float:
-        """Return the fraction; NaN if nothing was counted."""
-        counted = int(self.counted)
-        return int(self.correct) / counted if counted else float("nan")
-
-    def counts(self) -> tuple[int, int]:
-        """Return how many were right and how many counted."""
-        return int(self.correct), int(self.counted)
-
-    def add_counts(self, counts: tuple[Any, Any]) -> None:
-        """Add counts, whole numbers or 0-d integer arrays."""
-        self.correct, self.counted = self.correct + counts[0], self.counted + counts[1]
+        self._tally(array_namespace(y, t).argmax(y, axis=1) == _labels(t), t)
 
 
-class TopK(Metric):
+class TopK(_Fraction):
     """Fraction of the samples whose class is among the `k` highest scores.
 
     A class counts as found if fewer than k scores are above its own, so ties are in its favour. A label that is
@@ -165,14 +166,8 @@ class TopK(Metric):
         if k < 1:
             raise ValueError(f"TopK: k must be at least 1, got {k!r}")
         self.k = k
-        self.ignore_index = ignore_index
         self.name = f"top{k}"
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.found: Any = 0
-        self.counted: Any = 0
+        super().__init__(ignore_index)
 
     def update(self, y: Array, t: Array) -> None:
         """Count a batch."""
@@ -181,20 +176,7 @@ class TopK(Metric):
         known = (labels >= 0) & (labels < y.shape[1])  # -1 would be looked up as the last class, 255 not at all
         own = xp.take_along_axis(y, xp.expand_dims(xp.where(known, labels, 0), axis=1), axis=1)
         above = xp.sum(xp.astype(~(y <= own), xp.int64), axis=1)  # all, where the own score is NaN
-        self.add_counts(_tally(known & (above < self.k), t, self.ignore_index))
-
-    def result(self) -> float:
-        """Return the fraction; NaN if nothing was counted."""
-        counted = int(self.counted)
-        return int(self.found) / counted if counted else float("nan")
-
-    def counts(self) -> tuple[int, int]:
-        """Return how many were found and how many counted."""
-        return int(self.found), int(self.counted)
-
-    def add_counts(self, counts: tuple[Any, Any]) -> None:
-        """Add counts, whole numbers or 0-d integer arrays."""
-        self.found, self.counted = self.found + counts[0], self.counted + counts[1]
+        self._tally(known & (above < self.k), t)
 
 
 class ClassScores(NamedTuple):

@@ -202,7 +202,7 @@ class Trainer:
         loader = train if isinstance(train, Loader) else self._loader(*train)
         held_out = _first(validation, validation_samples)
         if not self.model.built:
-            self.model.build(_sample_shape(train, loader), rng=self.seed)
+            self.model.build(loader.sample_shape, rng=self.seed)
         self.parallel.begin(self, loader, held_out)
         self._last = self._last_epoch(epochs, until)  # by the history that rank 0 may have brought
         self.history.interrupted, self.history.stopped, self._stop = False, None, None
@@ -417,10 +417,6 @@ def _first(data: Any, samples: int | None) -> Any:
         return data
     x, t = data
     return x[:samples, ...], t[:samples, ...]
-
-
-def _sample_shape(train: Any, loader: Loader) -> tuple[int, ...]:
-    return loader.sample_shape if isinstance(train, Loader) else tuple(train[0].shape[1:])
 
 
 def _plain(result: Any) -> Any:

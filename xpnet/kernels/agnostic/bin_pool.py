@@ -1,7 +1,7 @@
 """Pooling of bins of any size, batch-innermost: what global and adaptive pooling have in common.
 
 Bins are given as the slices of the rows and of the columns; they may overlap. They are worked through in
-a fixed order, so gradients are the same in every run.
+a fixed order, so gradients are the same in every run. Sums run in at least float32.
 """
 
 from __future__ import annotations
@@ -38,19 +38,18 @@ def bin_pool2d_forward(x: Array, bins: Bins, mode: str, p: float) -> Array:
         if mode == "max":
             value = xp.max(piece, axis=(1, 2))
         elif mode == "average":
-            value = xp.astype(xp.sum(piece, axis=(1, 2), dtype=wide) / area, x.dtype, copy=False)
+            value = xp.sum(piece, axis=(1, 2), dtype=wide) / area
         else:
-            value = _norm(xp, xp.abs(piece), p, wide)
-        y[:, i, j, :] = value
+            value = _norm(xp, xp.abs(xp.astype(piece, wide, copy=False)), p)
+        y[:, i, j, :] = xp.astype(value, x.dtype, copy=False)
     return batch_first(xp, y)
 
 
-def _norm(xp: Any, size: Array, p: float, wide: Any) -> Array:
+def _norm(xp: Any, size: Array, p: float) -> Array:
     """m (sum |x/m|^p)^(1/p) over the middle axes, m the maximum: nothing overflows on the way."""
     top = xp.max(size, axis=(1, 2), keepdims=True)
     top = xp.where((top > 0.0) & xp.isfinite(top), top, xp.ones_like(top))
-    total = root(xp, xp.sum(power(size / top, p), axis=(1, 2), dtype=wide), p)
-    return xp.astype(xp.astype(top[:, 0, 0, :], wide, copy=False) * total, size.dtype, copy=False)
+    return top[:, 0, 0, :] * root(xp, xp.sum(power(size / top, p), axis=(1, 2)), p)
 
 
 @register("agnostic", "bin_pool2d_backward")
@@ -60,21 +59,22 @@ def bin_pool2d_backward(
     """Return dx of the `shape` (N, C, H, W) of the input; `x` is None with "average"."""
     xp = array_namespace(dy)
     N, C, H, W_ = shape
-    dy_inner = batch_innermost(xp, dy)
-    dx = xp.zeros((C, H, W_, N), dtype=dy.dtype, device=device_of(dy))
+    wide = wide_dtype(xp, dy.dtype)
+    dy_inner = xp.astype(batch_innermost(xp, dy), wide, copy=False)
+    dx = xp.zeros((C, H, W_, N), dtype=wide, device=device_of(dy))
     if mode != "average":
-        x_inner, y_inner = batch_innermost(xp, x), batch_innermost(xp, y)
+        x_inner, y_inner = (xp.astype(batch_innermost(xp, a), wide, copy=False) for a in (x, y))
     for i, j, r, c, area in _each(bins):
         part = dy_inner[:, i : i + 1, j : j + 1, :]
         if mode == "average":
             share = part / area
         elif mode == "max":
-            share = part * _first_maximum(xp, x_inner[:, r, c, :], dy.dtype)
+            share = part * _first_maximum(xp, x_inner[:, r, c, :], wide)
         else:
             top = y_inner[:, i : i + 1, j : j + 1, :]
             share = part * lp_slope(xp, x_inner[:, r, c, :], xp.where(top > 0.0, top, xp.ones_like(top)), p)
         dx[:, r, c, :] += share
-    return batch_first(xp, dx)
+    return batch_first(xp, xp.astype(dx, dy.dtype, copy=False))
 
 
 def _first_maximum(xp: Any, piece: Array, dtype: Any) -> Array:

@@ -61,9 +61,14 @@ def gather_columns(col: Array, x: Array, window: Window, rows: slice, columns: s
 
 
 def scatter_columns(x: Array, col: Array, window: Window, rows: slice, columns: slice) -> None:
-    """Add each column back to the pixels it was gathered from (col2im); `x` (C, H, W, N) is changed."""
+    """Add each column back to the pixels it was gathered from (col2im); `x` (C, H, W, N) is changed.
+
+    `x` is in at least float32, which the sums of half types need.
+    """
+    xp = array_namespace(x)
     for tap in window.taps(rows, columns):
-        x[:, tap.in_rows, tap.in_columns, :] += col[:, tap.i, tap.j, tap.out_rows, tap.out_columns, :]
+        piece = col[:, tap.i, tap.j, tap.out_rows, tap.out_columns, :]
+        x[:, tap.in_rows, tap.in_columns, :] += xp.astype(piece, x.dtype, copy=False)
 
 
 def block_budget() -> int:
@@ -213,7 +218,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
         return _convolve(xp, dy, xp.reshape(flipped, (groups, channels, F // groups * KH * KW)), None, mirrored)
 
     C, N = groups * channels, dy.shape[3]
-    dx = xp.zeros((C, *window.input, N), dtype=dy.dtype, device=device_of(dy))
+    dx = xp.zeros((C, *window.input, N), dtype=wide_dtype(xp, dy.dtype), device=device_of(dy))
     W_mT = xp.permute_dims(xp.reshape(W5, (groups, F // groups, channels * KH * KW)), (0, 2, 1))
     itemsize, matmul = finfo(xp, dy.dtype).bits // 8, find("matmul", xp)
     for rows, columns in blocks(window, C * KH * KW * N * itemsize, block_budget()):
@@ -224,7 +229,7 @@ def _input_gradient(xp: Any, dy: Array, W: Array, window: Window, groups: int) -
         else:
             col = matmul(W_mT, xp.reshape(part, (groups, F // groups, height * width * N)))
         scatter_columns(dx, xp.reshape(col, (C, KH, KW, height, width, N)), window, rows, columns)
-    return dx
+    return xp.astype(dx, dy.dtype, copy=False)
 
 
 def mirrored_window(window: Window) -> Window | None:

@@ -27,6 +27,20 @@ __all__ = [
 ]
 
 
+def _average(mean: Array, new: Array, decay: float) -> None:
+    """mean = decay mean + (1 - decay) new."""
+    mean *= decay
+    mean += (1.0 - decay) * new
+
+
+def _root(xp: Any, v: Array, beta2: float, eps: float, step: int) -> Array:
+    """Return sqrt(v^) + eps, ^ the bias-corrected mean."""
+    root = xp.sqrt(v)
+    root *= (1.0 - beta2**step) ** -0.5
+    root += eps
+    return root
+
+
 @register("agnostic", "sgd_update")
 def sgd_update(w: Array, g: Array, *, lr: float | Array) -> None:
     """w -= lr g."""
@@ -63,8 +77,7 @@ def adagrad_update(w: Array, g: Array, h: Array, *, lr: float | Array, eps: floa
 def rmsprop_update(w: Array, g: Array, h: Array, *, lr: float | Array, decay: float, eps: float) -> None:
     """h = decay h + (1 - decay) g^2;  w -= lr g / (sqrt(h) + eps)."""
     xp = array_namespace(w)
-    h *= decay
-    h += (1.0 - decay) * (g * g)
+    _average(h, g * g, decay)
     w -= lr * g / (xp.sqrt(h) + eps)
 
 
@@ -74,14 +87,9 @@ def adam_update(
 ) -> None:
     """m, v = running means of g, g^2;  w -= lr m^ / (sqrt(v^) + eps), ^ the bias-corrected means."""
     xp = array_namespace(w)
-    m *= beta1
-    m += (1.0 - beta1) * g
-    v *= beta2
-    v += (1.0 - beta2) * (g * g)
-    root = xp.sqrt(v)
-    root *= (1.0 - beta2**step) ** -0.5
-    root += eps
-    w -= (lr / (1.0 - beta1**step)) * m / root
+    _average(m, g, beta1)
+    _average(v, g * g, beta2)
+    w -= (lr / (1.0 - beta1**step)) * m / _root(xp, v, beta2, eps, step)
 
 
 @register("agnostic", "amsgrad_update")
@@ -100,29 +108,22 @@ def amsgrad_update(
 ) -> None:
     """As adam_update, with top = max(top, v) in place of v."""
     xp = array_namespace(w)
-    m *= beta1
-    m += (1.0 - beta1) * g
-    v *= beta2
-    v += (1.0 - beta2) * (g * g)
+    _average(m, g, beta1)
+    _average(v, g * g, beta2)
     top[...] = xp.maximum(top, v)
-    root = xp.sqrt(top)
-    root *= (1.0 - beta2**step) ** -0.5
-    root += eps
-    w -= (lr / (1.0 - beta1**step)) * m / root
+    w -= (lr / (1.0 - beta1**step)) * m / _root(xp, top, beta2, eps, step)
 
 
 @register("agnostic", "adadelta_update")
 def adadelta_update(w: Array, g: Array, h: Array, u: Array, *, lr: float | Array, decay: float, eps: float) -> None:
     """h = mean of g^2;  d = sqrt(u + eps) / sqrt(h + eps) g;  w -= lr d;  u = mean of d^2."""
     xp = array_namespace(w)
-    h *= decay
-    h += (1.0 - decay) * (g * g)
+    _average(h, g * g, decay)
     d = xp.sqrt(u + eps)
     d /= xp.sqrt(h + eps)
     d *= g
     w -= lr * d
-    u *= decay
-    u += (1.0 - decay) * (d * d)
+    _average(u, d * d, decay)
 
 
 @register("agnostic", "lion_update")
@@ -130,8 +131,7 @@ def lion_update(w: Array, g: Array, m: Array, *, lr: float | Array, beta1: float
     """w -= lr sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g."""
     xp = array_namespace(w)
     w -= lr * sign(xp, beta1 * m + (1.0 - beta1) * g)
-    m *= beta2
-    m += (1.0 - beta2) * g
+    _average(m, g, beta2)
 
 
 @register("agnostic", "lamb_update")
@@ -151,14 +151,9 @@ def lamb_update(
 ) -> None:
     """u = m^ / (sqrt(v^) + eps) + decay w;  w -= lr |w| / |u| u, the norms taken over each of `parts`."""
     xp = array_namespace(w)
-    m *= beta1
-    m += (1.0 - beta1) * g
-    v *= beta2
-    v += (1.0 - beta2) * (g * g)
-    root = xp.sqrt(v)
-    root *= (1.0 - beta2**step) ** -0.5
-    root += eps
-    u = m / root
+    _average(m, g, beta1)
+    _average(v, g * g, beta2)
+    u = m / _root(xp, v, beta2, eps, step)
     u *= 1.0 / (1.0 - beta1**step)
     if decay is not None:
         u += decay * w
