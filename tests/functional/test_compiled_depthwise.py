@@ -14,7 +14,7 @@ from tests.reference import torch_gradients
 from xpnet import config
 from xpnet.functional import conv2d_backward, conv2d_forward
 from xpnet.kernels import find, table, team
-from xpnet.kernels.compiled import depthwise, loader
+from xpnet.kernels.compiled import depthwise, loader, runs
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
@@ -88,7 +88,7 @@ def test_any_number_of_threads_gives_the_same_bits(stride, monkeypatch, rng):
     monkeypatch.setattr(team, "PART", 1)
     results = []
     for threads in (1, 3):
-        for module in (team, depthwise):
+        for module in (team, runs):
             monkeypatch.setattr(module, "threads_allowed", lambda threads=threads: threads)
         results.append(everything(x, W, b, dy, stride=stride, padding=1)[:3])  # db is a product of BLAS
     for one, three in zip(*results, strict=True):

@@ -7,9 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from xpnet import backend, config, losses, models, optim
+from xpnet import backend, config, cores, losses, models, optim
 from xpnet.bench import WORKLOADS
 from xpnet.layers import Dense, Sequential
+from xpnet.layers.memory import COMPILED
 from xpnet.training import train_step
 
 
@@ -71,7 +72,9 @@ def test_the_peak_of_a_step_with_compiled_kernels(name) -> None:
         tracemalloc.clear_traces()
         model = work.model().build(work.input_shape, rng=0)
         predicted = model.summary().training_memory(work.batch)
-        assert 0.85 < measured(model, optim.Adam(), work.batch) / predicted.total < 1.15
+        scratch = COMPILED * cores.threads_allowed()  # which some threads have kept from before
+        found = measured(model, optim.Adam(), work.batch)
+        assert 0.85 * (predicted.total - scratch) < found < 1.15 * predicted.total
 
 
 @pytest.mark.usefixtures("_traced")

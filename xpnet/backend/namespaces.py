@@ -182,6 +182,8 @@ def finfo(xp: Any, dtype: Any) -> Any:
 
 def bounded(xp: Any, x: Array, low: float, high: float) -> Array:
     """Return `x` bounded by two numbers; ``xp.clip`` of CuPy picks elements by a mask, and so waits for the GPU."""
+    if type(x) is np.ndarray:
+        return np.clip(x, low, high)  # in one pass
     y = xp.minimum(xp.maximum(x, low), high)
     return y if y.dtype == x.dtype else xp.astype(y, x.dtype)  # of bfloat16 CuPy makes float32
 

@@ -14,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpnet.kernels.compiled._compile import Kernel, inline
+from xpnet.kernels.compiled._compile import Kernel
+from xpnet.kernels.compiled._runs import geometry_type, lists_type, run_of, seen
 from xpnet.kernels.compiled._vectors import Vectors, i64
 
 
@@ -116,30 +117,6 @@ def _dots(taps: int) -> Callable[..., Any]:
 _D3, _D1 = _dots(3), _dots(1)
 
 
-@inline
-def _seen(shifts: Any, at: int, groups: int, k: int, move: int, size: int, pixels: int) -> tuple[int, int, int]:
-    """Return which groups of taps pixel k of a row sees, from the first to behind the last, and the end of its run.
-
-    The pixel sees a group if ``shifts[at + group] + k * move`` is within 0 and `size`.
-    """
-    first, last, most = groups, 0, 0
-    for group in range(groups):
-        if 0 <= shifts[at + group] + k * move < size:
-            first, last = min(first, group), group + 1
-        most = max(most, shifts[at + group])
-    if first == 0 and last == groups:
-        return 0, groups, max(k + 1, min(pixels, (size - most - 1) // move + 1))
-    return min(first, last), last, k + 1
-
-
-@inline
-def _run(pixels: int, N: int, move: int, apart: int) -> tuple[int, int, tuple[int, int]]:
-    """Return of a run of pixels how many pieces it is, their length, and the steps between those written and read."""
-    if move == 1 and apart == 1:
-        return 1, pixels * N, (0, 0)
-    return pixels, N, (apart * N, move * N)
-
-
 def _convolve(x: Any, w: Any, b: Any, y: Any, least: Any, lists: Any, factors: Any, geometry: Any, begin: int,
               end: int) -> None:  # fmt: skip
     """Write the filters `begin` to `end` of y (F, OH, OW, N), no less than `least`."""
@@ -153,8 +130,8 @@ def _convolve(x: Any, w: Any, b: Any, y: Any, least: Any, lists: Any, factors: A
             for t in range(counts[oh]):
                 factors[t] = w[f * taps + names[here + t]]
             while ow < OW:
-                first, last, stop = _seen(shifts, 0, KW, ow, stride, W, OW)
-                pixels, length, steps = _run(stop - ow, N, stride, 1)
+                first, last, stop = seen(shifts, 0, KW, ow, stride, W, OW)
+                pixels, length, steps = run_of(stop - ow, N, stride, 1)
                 _combine(y, at + ow * N, x, channel + ow * stride * N, places, here, factors, first * rows,
                          last * rows, b[f], least, pixels, length, steps)  # fmt: skip
                 ow = stop
@@ -170,8 +147,8 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, lists: Any, geometry: Any, begin:
         for oh in range(OH):
             here, rows, at, ow = oh * taps, counts[oh] // KW, (f * OH + oh) * OW * N, 0
             while ow < OW:
-                first, last, stop = _seen(shifts, 0, KW, ow, stride, W, OW)
-                pixels, length, steps = _run(stop - ow, N, stride, 1)
+                first, last, stop = seen(shifts, 0, KW, ow, stride, W, OW)
+                pixels, length, steps = run_of(stop - ow, N, stride, 1)
                 start, t, upto = channel + ow * stride * N, here + first * rows, here + last * rows
                 while t < upto:
                     if t + 3 <= upto:
@@ -200,8 +177,8 @@ def _input_gradient(dy: Any, w: Any, dx: Any, lists: Any, groups: Any, factors: 
                 factors[t] = w[c * taps + names[here + t]]
             at, start, k = ((c * H + h) * W + phase) * N, c * (F // C) * OH * OW * N, 0
             while k < size:
-                first, last, stop = _seen(shifts, phase * KW, groups[phase], k, 1, OW, size)
-                pixels, length, steps = _run(stop - k, N, 1, stride)
+                first, last, stop = seen(shifts, phase * KW, groups[phase], k, 1, OW, size)
+                pixels, length, steps = run_of(stop - k, N, 1, stride)
                 _combine(dx, at + k * stride * N, dy, start + k * N, places, here, factors, first * rows, last * rows,
                          zero, nothing, pixels, length, steps)  # fmt: skip
                 k = stop
@@ -209,9 +186,8 @@ def _input_gradient(dy: Any, w: Any, dx: Any, lists: Any, groups: Any, factors: 
 
 SIDE_BY_SIDE = 4  # vectors: a sum waits four cycles for the one before it
 
-_ints, _geometry, _int = types.int64[::1], types.UniTuple(types.int64, 10), types.int64
+_ints, _int = types.int64[::1], types.int64
 
-_lists = types.UniTuple(_ints, 4)
-convolve = Kernel(_convolve, lambda T: (T, T, T, T, T.dtype, _lists, T, _geometry, _int, _int))
-weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, _lists, _geometry, _int, _int))
-input_gradient = Kernel(_input_gradient, lambda T: (T, T, T, _lists, _ints, T, _geometry, _int, _int))
+convolve = Kernel(_convolve, lambda T: (T, T, T, T, T.dtype, lists_type, T, geometry_type, _int, _int))
+weight_gradient = Kernel(_weight_gradient, lambda T: (T, T, T, lists_type, geometry_type, _int, _int))
+input_gradient = Kernel(_input_gradient, lambda T: (T, T, T, lists_type, _ints, T, geometry_type, _int, _int))

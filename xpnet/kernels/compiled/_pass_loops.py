@@ -9,107 +9,6 @@ from numba import types
 from numba.extending import intrinsic
 
 from xpnet.kernels.compiled._compile import EXACT, Kernel, inline, spliced
-from xpnet.kernels.compiled._vectors import Vectors, clear, each
-
-
-def _larger(v: Vectors, a: Any, b: Any) -> Any:
-    """Return the larger of each pair, NaN where either is NaN."""
-    either = v.builder.select(v.builder.fcmp_unordered(">", b, a), b, a)
-    return v.builder.select(v.builder.fcmp_unordered("uno", a, a), a, either)
-
-
-@intrinsic
-def _maxima(typing: Any, y: Any, at: Any, x: Any, upper: Any, lower: Any, count: Any) -> Any:
-    """``y[at :]``, `count` of them: the largest of x from `upper`, `upper` + count, `lower` and `lower` + count on."""
-
-    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        def write(v: Vectors, place: Any) -> None:
-            starts = (given[3], builder.add(given[3], given[5]), given[4], builder.add(given[4], given[5]))
-            a, b, c, d = (v.load(v.at(x, given[2], builder.add(start, place))) for start in starts)
-            v.store(_larger(v, _larger(v, a, b), _larger(v, c, d)), v.at(y, given[0], builder.add(given[1], place)))
-
-        each(context, builder, y, given[5], write)
-        return context.get_dummy_value()
-
-    return types.void(y, at, x, upper, lower, count), emit
-
-
-@intrinsic
-def _slopes(typing: Any, dx: Any, x: Any, upper: Any, lower: Any, dy: Any, y: Any, at: Any, count: Any) -> Any:
-    """Of four pixels of dx, placed as in `_maxima`, the first whose x is y gets dy, the others dy * 0."""
-
-    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        def write(v: Vectors, place: Any) -> None:
-            slope, top = (v.load(v.at(kind, value, builder.add(given[6], place))) for kind, value in
-                          ((dy, given[4]), (y, given[5])))  # fmt: skip
-            nothing, found = builder.fmul(slope, v.zero), None  # NaN where dy is infinite, as elsewhere
-            for start in (given[2], builder.add(given[2], given[7]), given[3], builder.add(given[3], given[7])):
-                index = builder.add(start, place)
-                hit = builder.fcmp_ordered("==", v.load(v.at(x, given[1], index)), top)
-                first = hit if found is None else builder.and_(hit, builder.not_(found))
-                found = hit if found is None else builder.or_(found, hit)
-                v.store(builder.select(first, slope, nothing), v.at(dx, given[0], index))
-
-        each(context, builder, dx, given[7], write)
-        return context.get_dummy_value()
-
-    return types.void(dx, x, upper, lower, dy, y, at, count), emit
-
-
-def _max_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
-    """Write channels `begin` to `end` of y (C, OH, OW, N), the maxima of 2x2 pixels of x (C, H, W, N)."""
-    H, W, OH, OW, N = shape
-    for c in range(begin, end):
-        for oh in range(OH):
-            for ow in range(OW):
-                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
-                _maxima(y, ((c * OH + oh) * OW + ow) * N, x, upper, upper + W * N, N)
-
-
-def _average_pool(x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
-    """Write channels `begin` to `end` of y (C, OH, OW, N), the means of 2x2 pixels of x (C, H, W, N)."""
-    H, W, OH, OW, N = shape
-    quarter = x.dtype.type(0.25)
-    for c in range(begin, end):
-        for oh in range(OH):
-            for ow in range(OW):
-                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
-                above, below = x[upper : upper + 2 * N], x[upper + W * N : upper + (W + 2) * N]
-                at = ((c * OH + oh) * OW + ow) * N
-                made = y[at : at + N]
-                for n in range(N):
-                    made[n] = (above[n] + above[N + n] + below[n] + below[N + n]) * quarter
-
-
-def _max_pool_gradient(dx: Any, dy: Any, x: Any, y: Any, begin: int, end: int, shape: Any) -> None:
-    """Write channels of dx: the first pixel of a window equal to its maximum gets its gradient; zero elsewhere."""
-    H, W, OH, OW, N = shape
-    for c in range(begin, end):
-        for oh in range(OH):
-            for ow in range(OW):
-                upper = ((c * H + 2 * oh) * W + 2 * ow) * N
-                _slopes(dx, x, upper, upper + W * N, dy, y, ((c * OH + oh) * OW + ow) * N, N)
-            for h in range(2 * oh, 2 * oh + 2):
-                clear(dx, ((c * H + h) * W + 2 * OW) * N, (W - 2 * OW) * N)
-        clear(dx, (c * H + 2 * OH) * W * N, (H - 2 * OH) * W * N)
-
-
-def _average_pool_gradient(dx: Any, dy: Any, begin: int, end: int, shape: Any) -> None:
-    """Write channels `begin` to `end` of dx: the four pixels of a window share its gradient; zero elsewhere."""
-    H, W, OH, OW, N = shape
-    quarter = dx.dtype.type(0.25)
-    for c in range(begin, end):
-        for oh in range(OH):
-            for ow in range(OW):
-                at, upper = ((c * OH + oh) * OW + ow) * N, ((c * H + 2 * oh) * W + 2 * ow) * N
-                given = dy[at : at + N]
-                above, below = dx[upper : upper + 2 * N], dx[upper + W * N : upper + (W + 2) * N]
-                for n in range(N):
-                    share = given[n] * quarter
-                    above[n], above[N + n], below[n], below[N + n] = share, share, share, share
-            for h in range(2 * oh, 2 * oh + 2):
-                clear(dx, ((c * H + h) * W + 2 * OW) * N, (W - 2 * OW) * N)
-        clear(dx, (c * H + 2 * OH) * W * N, (H - 2 * OH) * W * N)
 
 
 def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_std: Any, eps: Any, given: bool,
@@ -296,11 +195,7 @@ def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps
 
 _int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
 
-max_pool = Kernel(_max_pool, lambda T: (T, T, _int, _int, _shape))
-average_pool = Kernel(_average_pool, lambda T: (T, T, _int, _int, _shape))
-average_pool_gradient = Kernel(_average_pool_gradient, lambda T: (T, T, _int, _int, _shape))
 relu = Kernel(_relu, lambda T: (T, T, _bool, _int, _int))
-max_pool_gradient = Kernel(_max_pool_gradient, lambda T: (T, T, T, T, _int, _int, _shape))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))
 batch_norm_gradient = Kernel(_batch_norm_gradient, lambda T: (*[T] * 9, _bool, _bool, _bool, _int, _int))
 sigmoid = Kernel(_sigmoid, lambda T: (T, T, _bool, _int, _int), EXACT, "f")

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SMALL", "flat", "kernel", "load_all", "module", "usable"]
+__all__ = ["SMALL", "flat", "kernel", "load_all", "module", "takes", "usable"]
 
 SMALL = 200_000  # operations below which nothing is compiled, nor gained
+OPERATIONS = 10  # of a pass, for each element, about
 
 logger = logging.getLogger("xpnet")
 
@@ -30,7 +31,7 @@ def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
 
 def load_all(dtype: np.dtype) -> None:
     """Load the machine code of every kernel for a type, compiling what is not in the cache on disk."""
-    for name in ("_conv_loops", "_depthwise_loops", "_winograd_loops", "_pass_loops"):
+    for name in ("_conv_loops", "_depthwise_loops", "_pass_loops", "_pool_loops", "_winograd_loops"):
         loops = module(name)
         for found in vars(loops).values():
             if isinstance(found, module("_compile").Kernel) and dtype.char in found.dtypes:
@@ -45,6 +46,11 @@ def flat(x: np.ndarray) -> np.ndarray:
 def usable(name: str, kernel: str, dtype: np.dtype) -> bool:
     """Tell whether a kernel of a module is there for a type, compiling it if it is the first time."""
     return dtype.char in "fd" and _try(name, kernel, dtype.char)
+
+
+def takes(name: str, kernel: str, x: np.ndarray) -> bool:
+    """Tell whether a pass over an array is worth the compiled kernel, and the array of a type that it takes."""
+    return OPERATIONS * x.size >= SMALL and usable(name, kernel, x.dtype)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Pooling, batch normalisation, relu, sigmoid, their gradients and Adam by compiled loops: fewer passes over memory."""
+"""Batch normalisation, relu, sigmoid, their gradients and Adam by compiled loops: fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.norm import channel_rows, from_rows
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
-from xpnet.kernels.numpy import elementwise, norm, optim, pool
+from xpnet.kernels.numpy import elementwise, norm, optim
 from xpnet.kernels.table import register
 from xpnet.kernels.team import run_ranges
 
@@ -18,8 +17,6 @@ __all__ = [
     "adam_update",
     "batch_norm_backward",
     "batch_norm_forward",
-    "pool2d_backward",
-    "pool2d_forward",
     "relu_backward",
     "relu_bias_backward",
     "relu_forward",
@@ -27,43 +24,9 @@ __all__ = [
     "sigmoid_forward",
 ]
 
-OPERATIONS = 10  # for each element, about
-
 
 def _takes(kernel: str, x: np.ndarray) -> bool:
-    """Tell whether an array is worth the compiled kernel, and of a type that it takes."""
-    return OPERATIONS * x.size >= loader.SMALL and loader.usable("_pass_loops", kernel, x.dtype)
-
-
-@register("compiled", "pool2d_forward")
-def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
-    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
-    kernel = f"{mode}_pool"
-    if not window.is_halving or not _takes(kernel, x):
-        return pool.pool2d_forward(x, window, mode, count_include_pad)
-    inner = batch_innermost(np, x)
-    C, N = inner.shape[0], inner.shape[3]
-    y = np.empty((C, *window.output, N), dtype=x.dtype)
-    shape = (*window.input, *window.output, N)
-    run_ranges(loader.kernel("_pass_loops", kernel, x.dtype), (flat(inner), flat(y)), C, x.size, (shape,))
-    return batch_first(np, y), None
-
-
-@register("compiled", "pool2d_backward")
-def pool2d_backward(
-    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
-) -> Array:
-    """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
-    kernel = f"{mode}_pool_gradient"
-    if not window.is_halving or not _takes(kernel, dy):
-        return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
-    N, C = dy.shape[:2]
-    dx = np.empty((C, *window.input, N), dtype=dy.dtype)
-    read = [dy] if x is None else [dy, x, y]
-    arrays = (flat(dx), *(flat(batch_innermost(np, a)) for a in read))
-    shape = (*window.input, *window.output, N)
-    run_ranges(loader.kernel("_pass_loops", kernel, dy.dtype), arrays, C, len(read) * dx.size, (shape,))
-    return batch_first(np, dx)
+    return loader.takes("_pass_loops", kernel, x)
 
 
 @register("compiled", "batch_norm_forward")

@@ -1,0 +1,83 @@
+"""Pooling by compiled loops: no passes but the one over what is read and what is written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.kernels.agnostic.pool import average_weights
+from xpnet.kernels.compiled import depthwise, loader
+from xpnet.kernels.compiled.loader import flat
+from xpnet.kernels.compiled.runs import geometry_of, reads, run
+from xpnet.kernels.geometry import Window
+from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.numpy import pool
+from xpnet.kernels.table import register
+from xpnet.kernels.team import run_ranges
+
+__all__ = ["pool2d_backward", "pool2d_forward"]
+
+
+@register("compiled", "pool2d_forward")
+def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
+    """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
+    kernel = f"{mode}_pool" if window.is_halving else "windows"
+    if not loader.takes("_pool_loops", kernel, x):
+        return pool.pool2d_forward(x, window, mode, count_include_pad)
+    N, C = x.shape[:2]
+    if mode == "average" and not window.is_halving:
+        return _averages(x, window, count_include_pad), None
+    y = np.empty((C, *window.output, N), dtype=x.dtype)
+    arrays = (flat(batch_innermost(np, x)), y.reshape(-1))
+    if window.is_halving:
+        shape = (*window.input, *window.output, N)
+        run_ranges(loader.kernel("_pool_loops", kernel, x.dtype), arrays, C, x.size, (shape,))
+    else:
+        run("_pool_loops", kernel, arrays, (reads(window, N), geometry_of(window, C, C, N)), C)
+    return batch_first(np, y), None
+
+
+@register("compiled", "pool2d_backward")
+def pool2d_backward(
+    dy: Array, x: Array | None, y: Array, places: Array | None, window: Window, mode: str, count_include_pad: bool
+) -> Array:
+    """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
+    kernel = f"{mode}_pool_gradient" if window.is_halving else "windows_gradient"
+    if not loader.takes("_pool_loops", kernel, dy):
+        return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
+    N, C = dy.shape[:2]
+    if mode == "average" and not window.is_halving:
+        return _shares(dy, window, count_include_pad)
+    dx = np.empty((C, *window.input, N), dtype=dy.dtype)
+    read = [dy] if x is None else [dy, x, y]
+    arrays = (dx.reshape(-1), *(flat(batch_innermost(np, a)) for a in read))
+    if window.is_halving:
+        shape = (*window.input, *window.output, N)
+        run_ranges(loader.kernel("_pool_loops", kernel, dy.dtype), arrays, C, len(read) * dx.size, (shape,))
+    else:
+        run("_pool_loops", kernel, arrays, (reads(window, N), geometry_of(window, C, C, N)), C)
+    return batch_first(np, dx)
+
+
+def _averages(x: Array, window: Window, count_include_pad: bool) -> Array:
+    """Return the averages of windows: a depthwise convolution with one weight, or with ones where counts differ."""
+    C = x.shape[1]
+    weights = average_weights(np, window, count_include_pad, x)
+    ones = np.ones((C, 1, *window.kernel), dtype=x.dtype)
+    if isinstance(weights, float):
+        return depthwise.depthwise_conv2d_forward(x, ones * x.dtype.type(weights), None, window, C)
+    y = depthwise.depthwise_conv2d_forward(x, ones, None, window, C)
+    inner = batch_innermost(np, y)
+    inner *= weights
+    return batch_first(np, inner)
+
+
+def _shares(dy: Array, window: Window, count_include_pad: bool) -> Array:
+    """Return the gradient of `_averages`."""
+    C = dy.shape[1]
+    weights = average_weights(np, window, count_include_pad, dy)
+    ones = np.ones((C, 1, *window.kernel), dtype=dy.dtype)
+    if isinstance(weights, float):
+        return depthwise.depthwise_conv2d_input_gradient(dy, ones * dy.dtype.type(weights), window, C)
+    shared = batch_first(np, batch_innermost(np, dy) * weights)
+    return depthwise.depthwise_conv2d_input_gradient(shared, ones, window, C)
