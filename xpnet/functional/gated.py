@@ -1,21 +1,14 @@
-"""Activations of the form x times a smooth gate from 0 to 1: silu, gelu, mish.
-
-They are clamped where the gate is 0 or 1 to the last bit, so that no intermediate overflows, and computed
-in at least float32.
-"""
+"""Activations of the form x times a smooth gate from 0 to 1: silu, gelu, mish."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xpnet.backend import Array, bounded
+from xpnet.backend import Array
 from xpnet.errors import ArgumentError
 from xpnet.functional.activation import InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels import find
-from xpnet.kernels.agnostic.activation import logistic, lowest_exponent
-from xpnet.kernels.layout import elementwise_wide
 
 __all__ = [
     "APPROXIMATIONS",
@@ -59,12 +52,7 @@ def silu_forward(x: Array) -> tuple[Array, InputCtx]:
     """
     xp = check_arrays("silu", x=x)
 
-    def silu(a: Array) -> Array:
-        y = logistic(xp, a)
-        y *= xp.maximum(a, lowest_exponent(xp, a.dtype))
-        return y
-
-    return elementwise_wide(xp, silu, x), InputCtx(x)
+    return find("silu_forward", xp)(x), InputCtx(x)
 
 
 def silu_backward(dy: Array, ctx: InputCtx) -> Array:
@@ -95,24 +83,10 @@ def silu_backward(dy: Array, ctx: InputCtx) -> Array:
     """
     xp = check_gradient("silu_backward", dy, ctx.x, tuple(ctx.x.shape))
 
-    def gradient(d: Array, x: Array) -> Array:
-        low = lowest_exponent(xp, x.dtype)
-        s = logistic(xp, x)
-        factor = (1.0 - s) * bounded(xp, x, low, -low)
-        factor += 1.0
-        factor *= s
-        factor *= d
-        return factor
-
-    return elementwise_wide(xp, gradient, dy, ctx.x)
+    return find("silu_backward", xp)(dy, ctx.x)
 
 
 APPROXIMATIONS = ("none", "tanh")
-FLAT = 40.0  # beyond +-40 the normal density is 0 and its integral 0 or 1, in float64 too
-FLAT_TANH = 10.0  # the same for the approximation by tanh
-SQRT_HALF = math.sqrt(0.5)
-DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
-TANH_SCALE, CUBIC = math.sqrt(2.0 / math.pi), 0.044715
 
 
 class GELUCtx(NamedTuple):
@@ -158,12 +132,7 @@ def gelu_forward(x: Array, *, approximate: str = "none") -> tuple[Array, GELUCtx
     if approximate not in APPROXIMATIONS:
         raise ArgumentError("gelu", f"approximate must be one of {', '.join(APPROXIMATIONS)}, got {approximate!r}")
 
-    def gelu(a: Array) -> Array:
-        y, _ = _gelu_gate(xp, a, approximate)
-        y *= xp.maximum(a, -FLAT)
-        return y
-
-    return elementwise_wide(xp, gelu, x), GELUCtx(x, approximate)
+    return find("gelu_forward", xp)(x, approximate), GELUCtx(x, approximate)
 
 
 def gelu_backward(dy: Array, ctx: GELUCtx) -> Array:
@@ -194,44 +163,7 @@ def gelu_backward(dy: Array, ctx: GELUCtx) -> Array:
     """
     xp = check_gradient("gelu_backward", dy, ctx.x, tuple(ctx.x.shape))
 
-    def gradient(d: Array, x: Array) -> Array:
-        factor, slope = _gelu_gate(xp, x, ctx.approximate, with_slope=True)
-        slope *= bounded(xp, x, -FLAT, FLAT)
-        factor += slope
-        factor *= d
-        return factor
-
-    return elementwise_wide(xp, gradient, dy, ctx.x)
-
-
-def _gelu_gate(xp: Any, x: Array, approximate: str, with_slope: bool = False) -> tuple[Array, Any]:
-    """Return the gate, from 0 to 1, and if wanted its derivative: two new arrays."""
-    slope = None
-    if approximate == "tanh":
-        a = bounded(xp, x, -FLAT_TANH, FLAT_TANH)
-        squares = a * a
-        gate = xp.tanh(a * (squares * (TANH_SCALE * CUBIC) + TANH_SCALE))
-        if with_slope:  # of (1 + tanh(u)) / 2: (1 - tanh(u)^2) / 2 * du / dx
-            slope = (0.5 - 0.5 * gate * gate) * (squares * (3.0 * TANH_SCALE * CUBIC) + TANH_SCALE)
-    else:
-        a = bounded(xp, x, -FLAT, FLAT)
-        gate = find("erf", xp)(a * SQRT_HALF)
-        if with_slope:
-            slope = xp.exp(a * a * -0.5)
-            slope *= DENSITY
-    gate += 1.0
-    gate *= 0.5
-    return gate, slope
-
-
-MISH_FLAT = 1000.0  # exp(-1000) is 0
-MISH_TOP = 20.0  # here the gate is 1 to the last bit, and exp(20)^4 still finite in float32
-
-
-def _mish_terms(xp: Any, x: Array) -> tuple[Array, Array]:
-    """Return e = exp(x) and n = e (e + 2): two new arrays."""
-    e = xp.exp(bounded(xp, x, -MISH_FLAT, MISH_TOP))
-    return e, e * (e + 2.0)
+    return find("gelu_backward", xp)(dy, ctx.x, ctx.approximate)
 
 
 def mish_forward(x: Array) -> tuple[Array, InputCtx]:
@@ -266,13 +198,7 @@ def mish_forward(x: Array) -> tuple[Array, InputCtx]:
     """
     xp = check_arrays("mish", x=x)
 
-    def mish(a: Array) -> Array:
-        _, n = _mish_terms(xp, a)
-        y = n / (n + 2.0)
-        y *= xp.maximum(a, -MISH_FLAT)
-        return y
-
-    return elementwise_wide(xp, mish, x), InputCtx(x)
+    return find("mish_forward", xp)(x), InputCtx(x)
 
 
 def mish_backward(dy: Array, ctx: InputCtx) -> Array:
@@ -303,14 +229,4 @@ def mish_backward(dy: Array, ctx: InputCtx) -> Array:
     """
     xp = check_gradient("mish_backward", dy, ctx.x, tuple(ctx.x.shape))
 
-    def gradient(d: Array, x: Array) -> Array:
-        e, n = _mish_terms(xp, x)
-        root = 2.0 / (n + 2.0)
-        factor = root * root
-        factor *= e * (1.0 + e)
-        factor *= bounded(xp, x, -MISH_FLAT, MISH_TOP)
-        factor += 0.5 * n * root
-        factor *= d
-        return factor
-
-    return elementwise_wide(xp, gradient, dy, ctx.x)
+    return find("mish_backward", xp)(dy, ctx.x)

@@ -3,12 +3,10 @@
 import math
 from typing import Any
 
-import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from xpnet.kernels.compiled._compile import EXACT, Kernel, inline, spliced
+from xpnet.kernels.compiled._exponential import exponential
 
 
 def _batch_norm(x: Any, y: Any, gamma: Any, beta: Any, mean: Any, var: Any, inv_std: Any, eps: Any, given: bool,
@@ -121,40 +119,12 @@ def _relu_gradient(dy: Any, y: Any, dx: Any, db: Any, over: bool, begin: int, en
         db[c] = _let_through(slope, top, slope) if over else _let_through(slope, top, out)
 
 
-@intrinsic
-def _power_of_two(typing: Any, exponent: Any) -> Any:
-    """Return 2^exponent as float32, for a whole number from -126 to 127."""
-
-    def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        field = builder.shl(builder.add(given[0], ir.Constant(ir.IntType(32), 127)), ir.Constant(ir.IntType(32), 23))
-        return builder.bitcast(field, ir.FloatType())
-
-    return types.float32(types.int32), emit
-
-
 @spliced
 def _logistic(x: Any, y: Any) -> None:
-    """Write 1 / (1 + exp(-x)) of float32, within 3 units in the last place, without overflow at any x.
-
-    exp(t) = 2^n exp(r) with |r| <= log(2) / 2, exp(r) by the polynomial of Moshier's Cephes library.
-    """
+    """Write 1 / (1 + exp(-x)) of float32, within 3 units in the last place, without overflow at any x."""
     number = x.dtype.type
     for i in range(x.size):
-        t = -x[i]
-        t = number(-87) if t < number(-87) else t
-        t = number(88) if t > number(88) else t  # NaN stays
-        n = np.floor(t * number(1.44269504) + number(0.5))
-        r = t - n * number(0.693359375)  # log(2) in two parts, the first with few digits: no rounding
-        r += n * number(2.12194440e-4)
-        p = number(1.9875691500e-4)
-        p = p * r + number(1.3981999507e-3)
-        p = p * r + number(8.3334519073e-3)
-        p = p * r + number(4.1665795894e-2)
-        p = p * r + number(1.6666665459e-1)
-        p = p * r + number(5.0000001201e-1)
-        p = p * r * r + r + number(1)
-        exponent = types.int32(n if n == n else number(0))
-        y[i] = number(1) / (number(1) + p * _power_of_two(exponent))
+        y[i] = number(1) / (number(1) + exponential(-x[i]))
 
 
 def _sigmoid(x: Any, y: Any, over: bool, begin: int, end: int) -> None:

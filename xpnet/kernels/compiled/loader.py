@@ -31,7 +31,7 @@ def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
 
 def load_all(dtype: np.dtype) -> None:
     """Load the machine code of every kernel for a type, compiling what is not in the cache on disk."""
-    for name in ("_conv_loops", "_depthwise_loops", "_pass_loops", "_pool_loops", "_winograd_loops"):
+    for name in ("_conv_loops", "_depthwise_loops", "_gated_loops", "_pass_loops", "_pool_loops", "_winograd_loops"):
         loops = module(name)
         for found in vars(loops).values():
             if isinstance(found, module("_compile").Kernel) and dtype.char in found.dtypes:
