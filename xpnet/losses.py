@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, array_namespace, device_of, to_numpy, wide_dtype
+from xpnet.backend import Array, array_namespace, bounded, device_of, to_numpy, wide_dtype
 from xpnet.errors import ArgumentError, StateError
 from xpnet.functional import (
     binary_cross_entropy_backward,
@@ -205,7 +205,7 @@ class SoftmaxCrossEntropy(Loss):
         if weights is None:
             return xp.sum(kept)
         # labels that are no class are for forward to refuse: here they weigh as much as the class next to them
-        each = xp.take(weights, xp.minimum(xp.maximum(t, 0), weights.shape[0] - 1))
+        each = xp.take(weights, bounded(xp, t, 0, weights.shape[0] - 1))
         return xp.sum(each if kept is None else each * kept)
 
 

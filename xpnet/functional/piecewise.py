@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array, finfo
+from xpnet.backend import Array, bounded, finfo
 from xpnet.functional.activation import ActivationCtx, InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
 from xpnet.kernels.layout import elementwise
@@ -48,7 +48,7 @@ def relu6_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0., 2., 6.])
     """
     xp = check_arrays("relu6", x=x)
-    y = elementwise(xp, lambda a: xp.minimum(xp.maximum(a, 0.0), 6.0), x)
+    y = elementwise(xp, lambda a: bounded(xp, a, 0.0, 6.0), x)
     return y, ActivationCtx(y)
 
 
@@ -117,7 +117,7 @@ def hard_sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
     def hard_sigmoid(a: Array) -> Array:
         y = a * 0.2
         y += 0.5
-        return xp.minimum(xp.maximum(y, 0.0), 1.0)
+        return bounded(xp, y, 0.0, 1.0)
 
     y = elementwise(xp, hard_sigmoid, x)
     return y, ActivationCtx(y)
@@ -191,7 +191,7 @@ def hard_swish_forward(x: Array) -> tuple[Array, InputCtx]:
     xp = check_arrays("hard_swish", x=x)
 
     def hard_swish(a: Array) -> Array:
-        y = xp.minimum(xp.maximum(a + 3.0, 0.0), 6.0)
+        y = bounded(xp, a + 3.0, 0.0, 6.0)
         y /= 6.0
         y *= xp.maximum(a, -3.0)
         return y
@@ -228,7 +228,7 @@ def hard_swish_backward(dy: Array, ctx: InputCtx) -> Array:
     xp = check_gradient("hard_swish_backward", dy, ctx.x, tuple(ctx.x.shape))
 
     def gradient(d: Array, x: Array) -> Array:
-        factor = xp.minimum(xp.maximum(x, -3.0), 3.0)
+        factor = bounded(xp, x, -3.0, 3.0)
         inside = xp.astype(xp.abs(factor) < 3.0, d.dtype)
         factor *= inside + 1.0
         factor += 3.0
@@ -271,7 +271,7 @@ def softsign_forward(x: Array) -> tuple[Array, ActivationCtx]:
     largest = float(finfo(xp, x.dtype).max)
 
     def softsign(a: Array) -> Array:
-        a = xp.minimum(xp.maximum(a, -largest), largest)  # infinity / infinity is no number
+        a = bounded(xp, a, -largest, largest)  # infinity / infinity is no number
         return a / (xp.abs(a) + 1.0)
 
     y = elementwise(xp, softsign, x)

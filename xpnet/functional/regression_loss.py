@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, sign, wide_dtype
+from xpnet.backend import Array, bounded, sign, wide_dtype
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays
 from xpnet.functional.loss_checks import check_finite, check_same_shape, check_scale, scale_like
@@ -296,7 +296,7 @@ def huber_backward(dy: Array | float, ctx: HuberCtx) -> Array:
     """
     xp = check_scale("huber_backward", dy, ctx.difference)
     factor = scale_like(xp, dy, ctx.difference) * (1.0 / math.prod(ctx.difference.shape))
-    slope = xp.minimum(xp.maximum(ctx.difference, -ctx.delta), ctx.delta)
+    slope = bounded(xp, ctx.difference, -ctx.delta, ctx.delta)
     return xp.astype(slope * factor, ctx.dtype, copy=False)
 
 

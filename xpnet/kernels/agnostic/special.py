@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, wide_dtype
+from xpnet.backend import Array, array_namespace, bounded, wide_dtype
 from xpnet.kernels.table import register
 
 __all__ = ["erf"]
@@ -56,7 +56,7 @@ def erf(x: Array) -> Array:
     xp = array_namespace(x)
     wide = wide_dtype(xp, x.dtype)
     P, Q, end = (P64, Q64, 6.0) if wide == xp.float64 else (P32, Q32, 4.25)
-    a = xp.minimum(xp.maximum(xp.astype(x, wide, copy=False), -end), end)
+    a = bounded(xp, xp.astype(x, wide, copy=False), -end, end)
     z = a * a
     a *= _polynomial(P, z)
     a /= _polynomial(Q, z)
