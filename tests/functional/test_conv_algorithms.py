@@ -189,17 +189,22 @@ def test_adam_in_blocks(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("dtype, close", [("float32", 1e-5), ("float64", 1e-13)])
-def test_a_1x1_kernel_is_a_product_of_channels(threads, dtype, close, monkeypatch, rng):
+def test_a_1x1_kernel_is_a_product_of_channels(threads, stride, dtype, close, monkeypatch, rng):
     monkeypatch.setattr(conv, "threads_worth", lambda work: threads)
     x, W, b, dy = (rng.standard_normal(s).astype(dtype) for s in ((5, 4, 3, 7), (6, 4, 1, 1), (6,), (5, 6, 3, 7)))
-    expected = np.einsum("nchw,fc->nfhw", x, W[:, :, 0, 0]) + b[:, None, None]
-    y, ctx = conv2d_forward(x, W, b)
+    every = (slice(None), slice(None), slice(None, None, stride[0]), slice(None, None, stride[1]))
+    dy = dy[every]
+    expected = np.einsum("nchw,fc->nfhw", x[every], W[:, :, 0, 0]) + b[:, None, None]
+    y, ctx = conv2d_forward(x, W, b, stride)
     np.testing.assert_allclose(y, expected, atol=10 * close)
     rectified = find("conv2d_relu_forward", np)(x, W, b, ctx.window, 1)
     np.testing.assert_allclose(rectified, np.maximum(expected, 0.0), atol=10 * close)
     dx, dW, db = conv2d_backward(dy, ctx)
-    np.testing.assert_allclose(dx, np.einsum("nfhw,fc->nchw", dy, W[:, :, 0, 0]), atol=10 * close)
-    np.testing.assert_allclose(dW[:, :, 0, 0], np.einsum("nfhw,nchw->fc", dy, x), atol=100 * close)
+    expected_dx = np.zeros_like(x)
+    expected_dx[every] = np.einsum("nfhw,fc->nchw", dy, W[:, :, 0, 0])
+    np.testing.assert_allclose(dx, expected_dx, atol=10 * close)
+    np.testing.assert_allclose(dW[:, :, 0, 0], np.einsum("nfhw,nchw->fc", dy, x[every]), atol=100 * close)
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), atol=100 * close)
     assert {a.dtype for a in (y, rectified, dx, dW, db)} == {np.dtype(dtype)}

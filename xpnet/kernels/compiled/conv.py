@@ -242,6 +242,8 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: one or several convolutions with flipped kernels."""
     inner = batch_innermost(np, dy)
+    if is_one_product(inner, window, groups):
+        return conv.conv2d_input_gradient(dy, W, window, groups)
     if mirrored_window(window) is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
         return _strided_input_gradient(inner, W, window, groups)
     work = _input_gradient(inner, W, window, groups)

@@ -64,8 +64,16 @@ def _fits(x: np.ndarray, window: Window, groups: int) -> bool:
 
 
 def is_one_product(x: np.ndarray, window: Window, groups: int) -> bool:
-    """Whether a convolution is one product with `x` as it lies: no columns, nothing to share out but what BLAS can."""
-    return groups == 1 and window.is_pointwise and x.dtype.char in "fd"
+    """Whether a convolution of `x` is one product: no columns, nothing to share out but what BLAS can."""
+    unpadded = window.padding == ((0, 0), (0, 0))
+    return groups == 1 and window.kernel == (1, 1) and unpadded and x.dtype.char in "fd"
+
+
+def _pixels_seen(x: np.ndarray, window: Window) -> np.ndarray:
+    """Return the pixels of `x` (C, H, W, N) that a 1x1 kernel sees: all of them as they lie, or a copy of some."""
+    if window.is_pointwise:
+        return x
+    return np.ascontiguousarray(x[:, :: window.stride[0], :: window.stride[1]])
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -200,7 +208,7 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
     if is_one_product(inner, window, groups):
-        return batch_first(np, _product(inner, W.reshape(W.shape[:2]), b))
+        return batch_first(np, _product(_pixels_seen(inner, window), W.reshape(W.shape[:2]), b))
     if not _fits(inner, window, groups):
         return conv.conv2d_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window))
@@ -211,7 +219,7 @@ def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, gro
     """Return relu(conv2d(x, W, b)), (N, F, OH, OW)."""
     inner = batch_innermost(np, x)
     if is_one_product(inner, window, groups):
-        return batch_first(np, _product(inner, W.reshape(W.shape[:2]), b, rectified=True))
+        return batch_first(np, _product(_pixels_seen(inner, window), W.reshape(W.shape[:2]), b, rectified=True))
     if not _fits(inner, window, groups):
         return relu.conv2d_relu_forward(x, W, b, window, groups)
     return batch_first(np, _convolve(inner, _taps_first(W), b, window, rectified=True))
@@ -224,7 +232,7 @@ def conv2d_backward(
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
     if is_one_product(inner, window, groups):
-        dW = matmul(_rows(dy_inner), _rows(inner).T).reshape(W.shape)
+        dW = matmul(_rows(dy_inner), _rows(_pixels_seen(inner, window)).T).reshape(W.shape)
     elif _fits(inner, window, groups):
         dW = _weight_gradient(inner, dy_inner, W.shape, window)
     else:
@@ -263,7 +271,12 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: with stride 1 a convolution with the flipped kernels."""
     inner = batch_innermost(np, dy)
     if is_one_product(inner, window, groups):
-        return batch_first(np, _product(inner, W.reshape(W.shape[:2]).T))
+        made = _product(inner, W.reshape(W.shape[:2]).T)
+        if window.is_pointwise:
+            return batch_first(np, made)
+        dx = np.zeros((len(made), *window.input, made.shape[3]), dtype=made.dtype)
+        dx[:, :: window.stride[0], :: window.stride[1]] = made
+        return batch_first(np, dx)
     mirrored = conv.mirrored_window(window)
     if mirrored is None or not _fits(inner, mirrored, groups):
         return conv.conv2d_input_gradient(dy, W, window, groups)
