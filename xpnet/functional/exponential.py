@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from xpnet.backend import Array, finfo
 from xpnet.functional.activation import ActivationCtx
 from xpnet.functional.checks import check_arrays, check_gradient, check_not_negative
+from xpnet.kernels import find
 from xpnet.kernels.layout import elementwise
 
 __all__ = [
@@ -119,7 +120,7 @@ def softplus_forward(x: Array) -> tuple[Array, ActivationCtx]:
     xp = check_arrays("softplus", x=x)
 
     def softplus(a: Array) -> Array:
-        y = xp.log1p(xp.exp(-xp.abs(a)))
+        y = find("log1p_of_unit", xp)(xp.exp(-xp.abs(a)))
         y += xp.maximum(a, 0.0)
         return y
 
@@ -154,7 +155,7 @@ def softplus_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0.5, 1. ])
     """
     xp = check_gradient("softplus_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return elementwise(xp, lambda d, y: d * -xp.expm1(-y), dy, ctx.y)
+    return elementwise(xp, lambda d, y: d * -find("expm1_of_negative", xp)(-y), dy, ctx.y)
 
 
 class ELUCtx(NamedTuple):
@@ -166,7 +167,7 @@ class ELUCtx(NamedTuple):
 
 def _elu(xp: Any, a: Array, above: float, below: float) -> Array:
     """Return above * x where x > 0, else below * (exp(x) - 1)."""
-    y = xp.expm1(xp.minimum(a, 0.0))
+    y = find("expm1_of_negative", xp)(xp.minimum(a, 0.0))
     y *= below
     y += xp.maximum(a, 0.0) * above
     return y

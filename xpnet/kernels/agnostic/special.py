@@ -1,4 +1,4 @@
-"""The error function, which the array API standard lacks."""
+"""The error function, which the array API standard lacks, and functions that a library may have faster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, bounded, wide_dtype
 from xpnet.kernels.table import register
 
-__all__ = ["erf"]
+__all__ = ["erf", "expm1_of_negative", "log1p_of_unit"]
 
 # erf(x) = tanh(x R(x^2)): R(z) = artanh(erf(sqrt z)) / sqrt z is smooth on the whole axis, so one rational
 # function P/Q does for all x, and tanh turns its relative error into one that is nowhere larger.
@@ -61,6 +61,18 @@ def erf(x: Array) -> Array:
     a *= _polynomial(P, z)
     a /= _polynomial(Q, z)
     return xp.astype(xp.tanh(a), x.dtype, copy=False)
+
+
+@register("agnostic", "expm1_of_negative")
+def expm1_of_negative(x: Array) -> Array:
+    """Return exp(x) - 1 of what is not positive."""
+    return array_namespace(x).expm1(x)
+
+
+@register("agnostic", "log1p_of_unit")
+def log1p_of_unit(x: Array) -> Array:
+    """Return log(1 + x) of what is in 0 to 1."""
+    return array_namespace(x).log1p(x)
 
 
 def _polynomial(coefficients: tuple[float, ...], z: Array) -> Any:

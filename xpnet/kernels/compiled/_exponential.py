@@ -1,4 +1,4 @@
-"""The exponential function of float32 in code that LLVM takes vectors for."""
+"""The exponential function of float32, and what is near it, in code that LLVM takes vectors for."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xpnet.kernels.compiled._compile import spliced
+from xpnet.kernels.compiled._compile import EXACT, Kernel, spliced
 
 
 @intrinsic
@@ -22,11 +22,11 @@ def _power_of_two(typing: Any, exponent: Any) -> Any:
 
 
 @spliced
-def exponential(t: Any) -> Any:
-    """Return exp(t) of a float32, within 2 units in the last place, for t below -87 and above 88 that of those.
+def _parts(t: Any) -> tuple[Any, Any]:
+    """Return q and 2^n with exp(t) = (q + 1) 2^n, for t below -87 and above 88 those of these.
 
-    For kernels compiled with `EXACT`. exp(t) = 2^n exp(r) with |r| <= log(2) / 2, exp(r) by the polynomial of Moshier's
-    Cephes library.
+    For kernels compiled with `EXACT`. The rest r of t = n log(2) + r is at most log(2) / 2 in size, q = exp(r) - 1 by
+    the polynomial of Moshier's Cephes library.
     """
     t = np.float32(-87) if t < np.float32(-87) else t
     t = np.float32(88) if t > np.float32(88) else t  # NaN stays
@@ -39,6 +39,39 @@ def exponential(t: Any) -> Any:
     p = p * r + np.float32(4.1665795894e-2)
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + np.float32(1)
-    exponent = types.int32(n if n == n else np.float32(0))
-    return p * _power_of_two(exponent)
+    return p * r * r + r, _power_of_two(types.int32(n if n == n else np.float32(0)))
+
+
+@spliced
+def exponential(t: Any) -> Any:
+    """Return exp(t) of a float32, within 2 units in the last place, as `_parts` has it."""
+    q, power = _parts(t)
+    return (q + np.float32(1)) * power
+
+
+def _expm1(x: Any, y: Any, begin: int, end: int) -> None:
+    """Write exp(x) - 1 of the elements `begin` to `end`, which are not positive."""
+    given, made = x[begin:end], y[begin:end]
+    for i in range(given.size):
+        q, power = _parts(given[i])
+        made[i] = q * power + (power - np.float32(1))
+
+
+def _log1p(x: Any, y: Any, begin: int, end: int) -> None:
+    """Write log(1 + x) = 2 artanh(x / (2 + x)) of the elements `begin` to `end`, which are in 0 to 1."""
+    given, made = x[begin:end], y[begin:end]
+    for i in range(given.size):
+        s = given[i] / (np.float32(2) + given[i])
+        z = s * s
+        p = np.float32(1 / 15)
+        p = p * z + np.float32(1 / 13)
+        p = p * z + np.float32(1 / 11)
+        p = p * z + np.float32(1 / 9)
+        p = p * z + np.float32(1 / 7)
+        p = p * z + np.float32(1 / 5)
+        p = p * z + np.float32(1 / 3)
+        made[i] = np.float32(2) * (s + s * z * p)
+
+
+expm1_of_negative = Kernel(_expm1, lambda T: (T, T, types.int64, types.int64), EXACT, "f")
+log1p_of_unit = Kernel(_log1p, lambda T: (T, T, types.int64, types.int64), EXACT, "f")

@@ -13,6 +13,8 @@ import numpy as np
 __all__ = ["SMALL", "flat", "kernel", "load_all", "module", "takes", "usable"]
 
 SMALL = 200_000  # operations below which nothing is compiled, nor gained
+LOOPS = ("_conv_loops", "_depthwise_loops", "_exponential", "_gated_loops", "_pass_loops", "_pool_loops",
+         "_winograd_loops")  # fmt: skip
 OPERATIONS = 10  # of a pass, for each element, about
 
 logger = logging.getLogger("xpnet")
@@ -31,7 +33,7 @@ def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
 
 def load_all(dtype: np.dtype) -> None:
     """Load the machine code of every kernel for a type, compiling what is not in the cache on disk."""
-    for name in ("_conv_loops", "_depthwise_loops", "_gated_loops", "_pass_loops", "_pool_loops", "_winograd_loops"):
+    for name in LOOPS:
         loops = module(name)
         for found in vars(loops).values():
             if isinstance(found, module("_compile").Kernel) and dtype.char in found.dtypes:
