@@ -157,7 +157,7 @@ def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan
     sizes = tiles.tile_sizes(F)
     weights, taps = np.empty(W.size, W.dtype), math.prod(W.shape[1:])
     loader.kernel("_conv_loops", "pack", x.dtype)(flat(W), sizes, W.shape[1:], weights)
-    bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
+    bias = np.zeros(F, x.dtype) if b is None else flat(b)
     ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * vectors.VECTOR // x.itemsize
     kernel, given, made = loader.kernel("_conv_loops", "convolve", x.dtype), flat(x), y.reshape(-1)
 
