@@ -27,6 +27,7 @@ from xpnet.functional import (
 from xpnet.functional.norm import batch_norm_backward_of_new
 from xpnet.kernels import find, team
 from xpnet.kernels.compiled import conv, loader
+from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -293,6 +294,18 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch, rng):
         results.append(convolve(x, W, np.ones(16, np.float32), np.random.default_rng(2), padding=1))
     for one, three in zip(*results, strict=True):
         np.testing.assert_array_equal(one, three)
+
+
+@needs_numba
+def test_a_workspace_that_grows_with_the_threads_changes_no_bits(rng):
+    """Of many filters, rows of dy in scratch memory would otherwise be as long as there is room for."""
+    x, dy = rng.standard_normal((128, 1, 28, 28), np.float32), rng.standard_normal((128, 512, 28, 28), np.float32)
+    window = make_window("conv2d", (28, 28), 3, 1, 1)
+    made = []
+    for workspace in ("4MB", "16MB"):
+        with config.using(conv_workspace=workspace):
+            made.append(conv.conv2d_backward(dy, x, np.ones((512, 1, 3, 3), np.float32), window, 1, False, False)[1])
+    np.testing.assert_array_equal(*made)
 
 
 @needs_numba

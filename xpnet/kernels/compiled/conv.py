@@ -36,6 +36,7 @@ __all__ = [
 CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
+SCRATCH = 4 << 20  # bytes of one thread for a weight gradient at most: the least workspace of "auto"; equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
@@ -113,7 +114,7 @@ def _possible_plan(kernel: str, x: np.ndarray, filters: int, window: Window, gro
     room = min(CACHE, workspace)
     plan = _plan(x.shape, filters, window, x.itemsize, room)
     if kernel == "weight_gradient":  # which holds a row of dy as well
-        while plan is not None and _gradient_memory(plan, filters, x.itemsize) > workspace:
+        while plan is not None and _gradient_memory(plan, filters, x.itemsize) > min(workspace, SCRATCH):
             room //= 2
             plan = _plan(x.shape, filters, window, x.itemsize, room)
     return plan
