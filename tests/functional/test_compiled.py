@@ -27,6 +27,7 @@ from xpnet.functional import (
 from xpnet.functional.norm import batch_norm_backward_of_new
 from xpnet.kernels import find, team
 from xpnet.kernels.compiled import conv, loader
+from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -250,6 +251,41 @@ def test_arguments_may_be_read_only_and_stay_as_they_are(rng):
 
 
 @needs_numba
+@pytest.mark.parametrize("steps", [(-1, 1), (2, 1), (1, 2)])
+def test_a_row_lies_whole_whatever_the_steps_of_an_array(steps, rng):
+    """As one axis, each of them can be a view with steps."""
+    W = rng.standard_normal((6, 1, 1, 8)).astype(np.float32)[:: steps[0], :, :, : 8 if steps[1] == 2 else 1]
+    W = W[..., :: steps[1]]
+    assert not W.reshape(-1).flags.c_contiguous
+    row = loader.flat(W)
+    assert row.flags.c_contiguous
+    assert row.flags.writeable
+    np.testing.assert_array_equal(row.reshape(W.shape), W)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_other_byte_order_is_left_to_numpy(dtype, rng):
+    """Numba does not know it."""
+    x = rng.standard_normal((4, 3, 6, 6)).astype(dtype)
+    other = x.astype(x.dtype.newbyteorder())
+    for act in (lambda a: pool2d_forward(a, 2)[0], lambda a: pool2d_forward(a, 3, 1)[0],
+                lambda a: find("relu_forward", np)(a, False), lambda a: find("silu_forward", np)(a)):  # fmt: skip
+        np.testing.assert_allclose(act(other), act(x), rtol=1e-5)
+
+
+@needs_numba
+@pytest.mark.usefixtures("all_sizes")
+def test_the_gradient_of_batch_norm_over_a_read_only_dy_is_elsewhere(rng):
+    x, dy = (in_memory(rng.standard_normal((9, 4, 5, 3)).astype(np.float32), (1, 2, 3, 0)) for _ in range(2))
+    _, ctx, *_ = batch_norm_forward(x, *np.ones((4, 4), np.float32), train=True)
+    expected, dy.flags.writeable = batch_norm_backward(dy, ctx), False
+    for got, wanted in zip(batch_norm_backward_of_new(dy, ctx), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@needs_numba
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch, rng):
     x, W = rng.standard_normal((32, 8, 20, 20), dtype=np.float32), rng.standard_normal((16, 8, 3, 3), dtype=np.float32)
     results = []
@@ -258,6 +294,18 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch, rng):
         results.append(convolve(x, W, np.ones(16, np.float32), np.random.default_rng(2), padding=1))
     for one, three in zip(*results, strict=True):
         np.testing.assert_array_equal(one, three)
+
+
+@needs_numba
+def test_a_workspace_that_grows_with_the_threads_changes_no_bits(rng):
+    """Of many filters, rows of dy in scratch memory would otherwise be as long as there is room for."""
+    x, dy = rng.standard_normal((128, 1, 28, 28), np.float32), rng.standard_normal((128, 512, 28, 28), np.float32)
+    window = make_window("conv2d", (28, 28), 3, 1, 1)
+    made = []
+    for workspace in ("4MB", "16MB"):
+        with config.using(conv_workspace=workspace):
+            made.append(conv.conv2d_backward(dy, x, np.ones((512, 1, 3, 3), np.float32), window, 1, False, False)[1])
+    np.testing.assert_array_equal(*made)
 
 
 @needs_numba

@@ -15,6 +15,7 @@ from xpnet import config
 from xpnet.functional import conv2d_backward, conv2d_forward
 from xpnet.kernels import find, table, team
 from xpnet.kernels.compiled import depthwise, loader, runs
+from xpnet.kernels.geometry import make_window
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
@@ -93,6 +94,14 @@ def test_any_number_of_threads_gives_the_same_bits(stride, monkeypatch, rng):
         results.append(everything(x, W, b, dy, stride=stride, padding=1)[:3])  # db is a product of BLAS
     for one, three in zip(*results, strict=True):
         np.testing.assert_array_equal(one, three)
+
+
+def test_what_is_kept_of_a_window_is_small_and_serves_any_batch():
+    window = make_window("conv2d", (56, 56), 56, 56)
+    (lists, _), first = runs.readers(window, 1, 32), runs._readers.cache_info()
+    assert sum(one.nbytes for one in lists) < 1_000_000  # 56 * 56 rows and phases, of one tap each
+    np.testing.assert_array_equal(runs.readers(window, 1, 8)[0][0] * 4, lists[0])
+    assert runs._readers.cache_info().currsize == first.currsize
 
 
 def test_arguments_may_be_read_only_and_stay_as_they_are(rng):

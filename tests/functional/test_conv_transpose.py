@@ -141,6 +141,20 @@ def test_output_padding_chooses_among_the_sizes_that_shrink_to_one():
         assert conv2d_forward(y, W, None, 3)[0].shape == (1, 1, 4, 4)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "agnostic"])
+def test_output_padding_behind_what_a_kernel_of_one_pixel_reaches(kernels, rng):
+    """Where the dilation lets it be as long as the stride, the image made has pixels more than the stride tells."""
+    x, W = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((3, 2, 1, 1))
+    with config.using(kernels=kernels):
+        y, ctx = conv_transpose2d_forward(x, W, None, (1, 2), 0, (1, 2), 3)
+        dx, dW, _ = conv_transpose2d_backward(np.ones_like(y), ctx)
+    wanted = np.zeros((2, 2, 5, 11))
+    wanted[:, :, :4, :10:2] = np.einsum("nchw,cf->nfhw", x, W[:, :, 0, 0])
+    np.testing.assert_allclose(y, wanted, atol=1e-12)
+    np.testing.assert_allclose(dx, np.broadcast_to(W.sum((1, 2, 3)).reshape(1, 3, 1, 1), x.shape), atol=1e-12)
+    np.testing.assert_allclose(dW, np.broadcast_to(x.sum((0, 2, 3)).reshape(3, 1, 1, 1), W.shape), atol=1e-12)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 X, W_OK = np.ones((2, 4, 5, 6)), np.ones((4, 3, 3, 3))

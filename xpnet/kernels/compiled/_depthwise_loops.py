@@ -122,11 +122,11 @@ def _convolve(x: Any, w: Any, b: Any, y: Any, least: Any, lists: Any, factors: A
     """Write the filters `begin` to `end` of y (F, OH, OW, N), no less than `least`."""
     places, names, counts, shifts = lists
     C, H, W, N, F, OH, OW, KH, KW, stride = geometry
-    taps = KH * KW
+    taps, room = KH * KW, places.size // counts.size
     for f in range(begin, end):
         channel = f // (F // C) * H * W * N
         for oh in range(OH):
-            here, rows, at, ow = oh * taps, counts[oh] // KW, (f * OH + oh) * OW * N, 0
+            here, rows, at, ow = oh * room, counts[oh] // KW, (f * OH + oh) * OW * N, 0
             for t in range(counts[oh]):
                 factors[t] = w[f * taps + names[here + t]]
             while ow < OW:
@@ -141,11 +141,11 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, lists: Any, geometry: Any, begin:
     """Add to the filters `begin` to `end` of dw (F, KH, KW) what dy (F, OH, OW, N) gives."""
     places, names, counts, shifts = lists
     C, H, W, N, F, OH, OW, KH, KW, stride = geometry
-    taps = KH * KW
+    taps, room = KH * KW, places.size // counts.size
     for f in range(begin, end):
         channel = f // (F // C) * H * W * N
         for oh in range(OH):
-            here, rows, at, ow = oh * taps, counts[oh] // KW, (f * OH + oh) * OW * N, 0
+            here, rows, at, ow = oh * room, counts[oh] // KW, (f * OH + oh) * OW * N, 0
             while ow < OW:
                 first, last, stop = seen(shifts, 0, KW, ow, stride, W, OW)
                 pixels, length, steps = run_of(stop - ow, N, stride, 1)
@@ -168,10 +168,11 @@ def _input_gradient(dy: Any, w: Any, dx: Any, lists: Any, groups: Any, factors: 
     """
     places, names, counts, shifts = lists
     C, H, W, N, F, OH, OW, KH, KW, stride = geometry
-    taps, zero, nothing = F // C * KH * KW, dx.dtype.type(0.0), dx.dtype.type(-np.inf)
+    taps, room = F // C * KH * KW, places.size // counts.size
+    zero, nothing = dx.dtype.type(0.0), dx.dtype.type(-np.inf)
     for c in range(begin, end):
         for row in range(H * stride):
-            h, phase, here = row // stride, row % stride, row * taps
+            h, phase, here = row // stride, row % stride, row * room
             rows, size = counts[row] // max(groups[phase], 1), -(-(W - phase) // stride)
             for t in range(counts[row]):
                 factors[t] = w[c * taps + names[here + t]]

@@ -68,7 +68,7 @@ def _at_least(x: Any, low: float) -> Any:
 
 @spliced
 def _slope(gate: tuple[Any, Any], x: Any, flat: float) -> Any:
-    """Return gate + x * its derivative, which is 0 beyond +-`flat`."""
+    """Return gate + x * its derivative, which is as good as 0 beyond +-`flat`."""
     return gate[0] + gate[1] * _bounded(x, np.float32(flat))
 
 
@@ -120,7 +120,7 @@ def _mish_loop(x: Any, y: Any, begin: int, end: int) -> None:
 def _mish_gradient_loop(dy: Any, x: Any, dx: Any, begin: int, end: int) -> None:
     slope, given, made = dy[begin:end], x[begin:end], dx[begin:end]
     for i in range(given.size):
-        made[i] = _slope(_mish(given[i]), given[i], 20.0) * slope[i]
+        made[i] = _slope(_mish(given[i]), given[i], 87.0) * slope[i]
 
 
 def _kernel(function: Callable[..., None], arrays: int) -> Kernel:

@@ -163,7 +163,7 @@ def _adam(w: Any, g: Any, m: Any, v: Any, rate: Any, beta1: Any, beta2: Any, eps
         wp[i] -= mp[i] * rate / (math.sqrt(vp[i]) * root + eps)
 
 
-_int, _bool, _shape = types.int64, types.boolean, types.UniTuple(types.int64, 5)
+_int, _bool = types.int64, types.boolean
 
 relu = Kernel(_relu, lambda T: (T, T, _bool, _int, _int))
 batch_norm = Kernel(_batch_norm, lambda T: (T, T, T, T, T, T, T, T.dtype, _bool, _bool, _int, _int))

@@ -187,10 +187,11 @@ def _give(typing: Any, dx: Any, x: Any, start: Any, dy: Any, y: Any, at: Any, pl
 def _windows(x: Any, y: Any, lists: Any, geometry: Any, begin: int, end: int) -> None:
     """Write channels `begin` to `end` of y (C, OH, OW, N), the maxima of windows on x (C, H, W, N)."""
     places, _, counts, shifts = lists
-    _, H, W, N, _, OH, OW, KH, KW, stride = geometry
+    _, H, W, N, _, OH, OW, _, KW, stride = geometry
+    room = places.size // counts.size
     for c in range(begin, end):
         for oh in range(OH):
-            here, rows, at, ow = oh * KH * KW, counts[oh] // KW, (c * OH + oh) * OW * N, 0
+            here, rows, at, ow = oh * room, counts[oh] // KW, (c * OH + oh) * OW * N, 0
             while ow < OW:
                 first, last, stop = seen(shifts, 0, KW, ow, stride, W, OW)
                 pixels, length, steps = run_of(stop - ow, N, stride, 1)
@@ -202,12 +203,13 @@ def _windows(x: Any, y: Any, lists: Any, geometry: Any, begin: int, end: int) ->
 def _windows_gradient(dx: Any, dy: Any, x: Any, y: Any, lists: Any, geometry: Any, begin: int, end: int) -> None:
     """Write channels `begin` to `end` of dx: the first pixel of a window equal to its maximum gets its gradient."""
     places, _, counts, shifts = lists
-    _, H, W, N, _, OH, OW, KH, KW, stride = geometry
+    _, H, W, N, _, OH, OW, _, KW, stride = geometry
+    room = places.size // counts.size
     for c in range(begin, end):
         channel = c * H * W * N
         clear(dx, channel, H * W * N)
         for oh in range(OH):
-            here, rows, at, ow = oh * KH * KW, counts[oh] // KW, (c * OH + oh) * OW * N, 0
+            here, rows, at, ow = oh * room, counts[oh] // KW, (c * OH + oh) * OW * N, 0
             while ow < OW:
                 first, last, stop = seen(shifts, 0, KW, ow, stride, W, OW)
                 pixels, length, steps = run_of(stop - ow, N, stride, 1)

@@ -36,6 +36,7 @@ __all__ = [
 CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
+SCRATCH = 4 << 20  # bytes of one thread for a weight gradient at most: the least workspace of "auto"; equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
@@ -113,7 +114,7 @@ def _possible_plan(kernel: str, x: np.ndarray, filters: int, window: Window, gro
     room = min(CACHE, workspace)
     plan = _plan(x.shape, filters, window, x.itemsize, room)
     if kernel == "weight_gradient":  # which holds a row of dy as well
-        while plan is not None and _gradient_memory(plan, filters, x.itemsize) > workspace:
+        while plan is not None and _gradient_memory(plan, filters, x.itemsize) > min(workspace, SCRATCH):
             room //= 2
             plan = _plan(x.shape, filters, window, x.itemsize, room)
     return plan
@@ -157,7 +158,7 @@ def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan
     sizes = tiles.tile_sizes(F)
     weights, taps = np.empty(W.size, W.dtype), math.prod(W.shape[1:])
     loader.kernel("_conv_loops", "pack", x.dtype)(flat(W), sizes, W.shape[1:], weights)
-    bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
+    bias = np.zeros(F, x.dtype) if b is None else flat(b)
     ring_size = plan.slots * C * plan.row + tiles.FILTERS[0] * 2 * vectors.VECTOR // x.itemsize
     kernel, given, made = loader.kernel("_conv_loops", "convolve", x.dtype), flat(x), y.reshape(-1)
 

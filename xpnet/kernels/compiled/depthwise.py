@@ -49,7 +49,7 @@ def depthwise_conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: W
 def _convolve(x: Array, W: Array, b: Array | None, window: Window, groups: int, least: float) -> Array:
     F, N = len(W), len(x)
     y = np.empty((F, *window.output, N), dtype=x.dtype)
-    bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
+    bias = np.zeros(F, x.dtype) if b is None else flat(b)
     arrays = (flat(batch_innermost(np, x)), flat(W), bias, y.reshape(-1))
     given = (x.dtype.type(least), reads(window, N), geometry_of(window, groups, F, N))
     run("_depthwise_loops", "convolve", arrays, given, F, math.prod(window.kernel))

@@ -41,13 +41,17 @@ def load_all(dtype: np.dtype) -> None:
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """Return a contiguous array as one axis, writeable: for read-only ones Numba would compile anew."""
-    return x.reshape(-1) if x.flags.writeable else x.reshape(-1).copy()
+    """Return an array as one axis, contiguous and writeable: for others Numba would compile anew.
+
+    A view if it is both; of an array that is neither, ``reshape(-1)`` may be a view with steps.
+    """
+    row = np.ascontiguousarray(x).reshape(-1)
+    return row if row.flags.writeable else row.copy()
 
 
 def usable(name: str, kernel: str, dtype: np.dtype) -> bool:
     """Tell whether a kernel of a module is there for a type, compiling it if it is the first time."""
-    return dtype.char in "fd" and _try(name, kernel, dtype.char)
+    return dtype.char in "fd" and dtype.isnative and _try(name, kernel, dtype.char)
 
 
 def takes(name: str, kernel: str, x: np.ndarray) -> bool:

@@ -75,18 +75,19 @@ def batch_norm_backward(
         return norm.batch_norm_backward(dy, x, y, gamma, mean, inv_std, train, overwrite)
     dy_rows, rows = channel_rows(np, dy), channel_rows(np, x)
     top = rows if y is None else channel_rows(np, y)
-    dx = dy_rows if overwrite else np.empty(rows.shape, x.dtype)
+    slopes = flat(dy_rows)
+    dx = slopes if overwrite else np.empty_like(slopes)
     dgamma, dbeta = np.empty_like(mean), np.empty_like(mean)
     vectors = (_vector(gamma, 1.0, mean), flat(mean), flat(inv_std), dgamma, dbeta)
     kernel = loader.kernel("_pass_loops", "batch_norm_gradient", x.dtype)
-    arrays = (flat(dy_rows), flat(rows), flat(top), flat(dx))
+    arrays = (slopes, flat(rows), flat(top), dx)
     run_ranges(kernel, (*arrays, *vectors, train, y is not None, overwrite), rows.shape[0], 2 * x.size)
-    return from_rows(np, dx, x), dgamma, dbeta
+    return from_rows(np, dx.reshape(rows.shape), x), dgamma, dbeta
 
 
 def _vector(values: np.ndarray | None, default: float, like: np.ndarray) -> np.ndarray:
     """Return one number for each channel, contiguous."""
-    return np.full_like(like, default) if values is None else flat(np.ascontiguousarray(values))
+    return np.full_like(like, default) if values is None else flat(values)
 
 
 @register("compiled", "relu_backward")

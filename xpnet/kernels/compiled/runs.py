@@ -18,11 +18,13 @@ __all__ = ["geometry_of", "readers", "reads", "run"]
 Lists = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # places, names, counts, shifts: see `_lists`
 
 
-def _lists(rows: list[list[tuple[int, int]]], most: int, shifts: list[int]) -> Lists:
-    """Return the taps of each row, `most` of them at most: where they read in their channel, which they are, how many.
+def _lists(rows: list[list[tuple[int, int]]], shifts: list[int]) -> Lists:
+    """Return the taps of each row: where they read in their channel, which they are, how many.
 
-    `shifts` are where in a row the columns of the kernel begin to read.
+    As many places are kept for each row as the longest needs. `shifts` are where in a row the columns of the kernel
+    begin to read.
     """
+    most = max(map(len, rows))
     places, names = np.zeros((2, len(rows), most), dtype=np.int64)
     for row, taps in enumerate(rows):
         for t, (place, name) in enumerate(taps):
@@ -31,25 +33,39 @@ def _lists(rows: list[list[tuple[int, int]]], most: int, shifts: list[int]) -> L
     return places.reshape(-1), names.reshape(-1), counts, np.asarray(shifts, dtype=np.int64)
 
 
-@functools.lru_cache(maxsize=256)
+def _of(lists: Lists, images: int) -> Lists:
+    """Return lists made for one image for a batch: what is kept does not grow with the batch sizes that come by."""
+    return (lists[0] * images, *lists[1:])
+
+
 def reads(window: Window, images: int) -> Lists:
     """Return for each row of the output what the taps read for its first pixel."""
+    return _of(_reads(window), images)
+
+
+@functools.lru_cache(maxsize=256)
+def _reads(window: Window) -> Lists:
     (H, W), (KH, KW), (down, across) = window.input, window.kernel, window.dilation
     (top, _), (left, _) = window.padding
     shifts = [j * across - left for j in range(KW)]
     rows = []
     for oh in range(window.output[0]):
         seen = [(i, h) for i in range(KH) if 0 <= (h := oh * window.stride[0] - top + i * down) < H]
-        rows.append([((h * W + shifts[j]) * images, i * KW + j) for j in range(KW) for i, h in seen])
-    return _lists(rows, KH * KW, shifts)
+        rows.append([(h * W + shifts[j], i * KW + j) for j in range(KW) for i, h in seen])
+    return _lists(rows, shifts)
 
 
-@functools.lru_cache(maxsize=256)
 def readers(window: Window, filters: int, images: int) -> tuple[Lists, np.ndarray]:
     """Return which outputs of `filters` read the first pixel of each row and phase of the stride, and by which taps.
 
     Behind it, for each phase, how many columns of the kernel meet it.
     """
+    lists, groups = _readers(window, filters)
+    return _of(lists, images), groups
+
+
+@functools.lru_cache(maxsize=256)
+def _readers(window: Window, filters: int) -> tuple[Lists, np.ndarray]:
     (KH, KW), (OH, OW), (step, stride), (down, across) = window.kernel, window.output, window.stride, window.dilation
     (top, _), (left, _) = window.padding
     shifts, met = np.zeros((stride, KW), dtype=np.int64), []
@@ -63,14 +79,14 @@ def readers(window: Window, filters: int, images: int) -> tuple[Lists, np.ndarra
         for phase in range(stride):
             rows.append(
                 [
-                    (((f * OH + oh) * OW + int(shift)) * images, (f * KH + i) * KW + j)
+                    ((f * OH + oh) * OW + int(shift), (f * KH + i) * KW + j)
                     for j, shift in zip(met[phase], shifts[phase], strict=False)
                     for f in range(filters)
                     for i, oh in ys
                 ]
             )
     groups = np.asarray([len(columns) for columns in met], dtype=np.int64)
-    return _lists(rows, filters * KH * KW, shifts.reshape(-1).tolist()), groups
+    return _lists(rows, shifts.reshape(-1).tolist()), groups
 
 
 def geometry_of(window: Window, channels: int, filters: int, images: int) -> tuple[int, ...]:

@@ -138,7 +138,7 @@ def _convolve(
     tiles = _tiles(x, F, window)
     kernel = loader.kernel("_winograd_loops", "convolve", x.dtype)
     transformed = _transform_kernels(W, tiles.lanes)
-    bias = np.zeros(F, x.dtype) if b is None else flat(np.ascontiguousarray(b))
+    bias = np.zeros(F, x.dtype) if b is None else flat(b)
     y = np.empty((F, *window.output, x.shape[3]), dtype=x.dtype)
     given, made, nothing = flat(x), y.reshape(-1), np.zeros(TILE * x.shape[3], dtype=x.dtype)
     floor = x.dtype.type(least)

@@ -71,9 +71,13 @@ def is_one_product(x: np.ndarray, window: Window, groups: int) -> bool:
 
 def _pixels_seen(x: np.ndarray, window: Window) -> np.ndarray:
     """Return the pixels of `x` (C, H, W, N) that a 1x1 kernel sees: all of them as they lie, or a copy of some."""
-    if window.is_pointwise:
-        return x
-    return np.ascontiguousarray(x[:, :: window.stride[0], :: window.stride[1]])
+    return x if window.is_pointwise else np.ascontiguousarray(_seen(x, window))
+
+
+def _seen(x: np.ndarray, window: Window) -> np.ndarray:
+    """Return the view of what a 1x1 kernel sees: with output_padding a transposed one leaves out more at the ends."""
+    (OH, OW), (down, across) = window.output, window.stride
+    return x[:, ::down, ::across][:, :OH, :OW]
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -275,7 +279,7 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
         if window.is_pointwise:
             return batch_first(np, made)
         dx = np.zeros((len(made), *window.input, made.shape[3]), dtype=made.dtype)
-        dx[:, :: window.stride[0], :: window.stride[1]] = made
+        _seen(dx, window)[...] = made
         return batch_first(np, dx)
     mirrored = conv.mirrored_window(window)
     if mirrored is None or not _fits(inner, mirrored, groups):
