@@ -10,7 +10,7 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic import relu
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.runs import geometry_of, readers, reads, run
+from xpnet.kernels.compiled.runs import are_long, geometry_of, readers, reads, run
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import depthwise
@@ -27,7 +27,7 @@ __all__ = [
 
 def _usable(kernel: str, like: np.ndarray, W: np.ndarray, window: Window) -> bool:
     work = W.size * math.prod(window.output) * len(like)
-    return work >= loader.SMALL and loader.usable("_depthwise_loops", kernel, like.dtype)
+    return work >= loader.SMALL and are_long(window, like) and loader.usable("_depthwise_loops", kernel, like.dtype)
 
 
 @register("compiled", "depthwise_conv2d_forward")

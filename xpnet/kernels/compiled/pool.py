@@ -8,7 +8,7 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.pool import average_weights
 from xpnet.kernels.compiled import depthwise, loader
 from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.compiled.runs import geometry_of, reads, run
+from xpnet.kernels.compiled.runs import are_long, geometry_of, reads, run
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import pool
@@ -22,7 +22,7 @@ __all__ = ["pool2d_backward", "pool2d_forward"]
 def pool2d_forward(x: Array, window: Window, mode: str, count_include_pad: bool) -> tuple[Array, Array | None]:
     """Pool x (N, C, H, W) to (N, C, OH, OW); `mode` is "max" or "average"."""
     kernel = f"{mode}_pool" if window.is_halving else "windows"
-    if not loader.takes("_pool_loops", kernel, x):
+    if not loader.takes("_pool_loops", kernel, x) or not (window.is_halving or are_long(window, x)):
         return pool.pool2d_forward(x, window, mode, count_include_pad)
     N, C = x.shape[:2]
     if mode == "average" and not window.is_halving:
@@ -43,7 +43,7 @@ def pool2d_backward(
 ) -> Array:
     """Return dx: the first maximum of a window gets all of its gradient, an average shares it; then x is None."""
     kernel = f"{mode}_pool_gradient" if window.is_halving else "windows_gradient"
-    if not loader.takes("_pool_loops", kernel, dy):
+    if not loader.takes("_pool_loops", kernel, dy) or not (window.is_halving or are_long(window, dy)):
         return pool.pool2d_backward(dy, x, y, places, window, mode, count_include_pad)
     N, C = dy.shape[:2]
     if mode == "average" and not window.is_halving:

@@ -13,9 +13,16 @@ from xpnet.kernels.compiled import loader
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.team import cut, parts_worth, run_all
 
-__all__ = ["geometry_of", "readers", "reads", "run"]
+__all__ = ["are_long", "geometry_of", "readers", "reads", "run"]
+
+LINE = 64  # bytes of a row of the output from which on runs were no slower than NumPy's passes
 
 Lists = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # places, names, counts, shifts: see `_lists`
+
+
+def are_long(window: Window, like: np.ndarray) -> bool:
+    """Whether rows of the output, of all images together, are worth to be worked at one by one."""
+    return window.output[1] * len(like) * like.itemsize >= LINE
 
 
 def _lists(rows: list[list[tuple[int, int]]], shifts: list[int]) -> Lists:
