@@ -129,6 +129,11 @@ def _run(args: argparse.Namespace, comm: Communicator | None) -> int:
     settings, folder, resume, made = plan() if comm is None else comm.from_root(plan)
     try:
         return _train(args, comm, settings, folder, resume)
+    except KeyboardInterrupt:  # a second one, or one while results were written
+        if (comm is None or comm.is_root) and (folder / "last.safetensors").exists():
+            command = f"xpnet train --resume {shlex.quote(str(folder))}"
+            print(f"saved up to the last checkpoint; to go on: {command}", file=sys.stderr)
+        raise
     finally:
         with contextlib.suppress(OSError):  # not empty, as soon as anything has been written
             for path in made:
