@@ -217,6 +217,8 @@ def _empty(wanted: Path) -> Path:
         raise ValueError(
             f"train: {wanted} is not empty; --resume {wanted} goes on with a run, another --out begins a new one"
         )
+    if wanted.exists() and not wanted.is_dir():
+        raise ValueError(f"train: --out {wanted} is a file, expected a folder; give another one")
     return wanted
 
 
@@ -231,6 +233,8 @@ def _new_folder(settings: Settings) -> list[Path]:
     name = f"{model}-{data}"
     runs = Path("runs")
     around = [] if runs.exists() else [runs]
+    if runs.exists() and not runs.is_dir():
+        raise ValueError("train: runs is a file here, expected a folder for the results; name one by --out")
     runs.mkdir(exist_ok=True)
     folder = runs / name
     number = 2
