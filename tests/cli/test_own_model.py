@@ -84,7 +84,7 @@ def test_a_layer_of_a_module_begins_anew_in_each_run() -> None:
         ("mine.py:net", "a module is named without the .py of its file, and it must be installed"),
         ("./nets/more.py:net", "./nets/more.py is a path, expected a module: nets.more:net"),
         ("nets/more", "nets/more is a path, expected a module: nets.more:NAME"),
-        ("lenet:net", "lenet is a model of xpnet's; give options by name, such as lenet:activation=relu (a module of"),
+        ("lenet:net", "give options by name, such as lenet:activation=relu; lenet is a model of xpnet's (a module of"),
         ("nine:net", "or in the folder that xpnet is called in\n"),  # and not: did you mean 'mobilenet'
         ("mine:nett", "has no attribute 'nett'; did you mean 'net'?"),
         ("mine:OWN.x.", "no model 'mine'"),

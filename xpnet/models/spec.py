@@ -93,7 +93,7 @@ def from_spec(
     name, values, options = parse_spec(spec)
     if values:
         raise ValueError(
-            f"model {spec!r}: {name} is a model of xpnet's; give options by name, such as lenet:activation=relu (a "
+            f"model {spec!r}: give options by name, such as lenet:activation=relu; {name} is a model of xpnet's (a "
             "module of your own needs another name)"
         )
     return by_name(name, **({} if classes is None else {"classes": classes}), **options)
