@@ -39,7 +39,7 @@ from typing import Any
 
 from xpnet.cores import threads_allowed
 
-__all__ = ["get", "listen", "parse_bytes", "set", "using"]
+__all__ = ["get", "listen", "parse_bytes", "set", "tolerating", "using"]
 
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -210,6 +210,40 @@ def using(**settings: Any) -> Iterator[None]:
     finally:
         with _lock:
             _change(_end(before))
+
+
+@contextlib.contextmanager
+def tolerating() -> Iterator[dict[str, str]]:
+    """Read what environment variables cannot mean as the default, for the length of a ``with`` block.
+
+    It is for a report on the environment, which a wrong value must not keep from being written. What is given is the
+    text of the error for each of these variables, whether or not the setting has been read before.
+
+    Examples
+    --------
+    >>> from xpnet import config
+    >>> with config.tolerating() as wrong:
+    ...     list(wrong)
+    []
+    """
+    wrong, stand_ins = {}, {}
+    for name, (default, parse) in _SETTINGS.items():
+        variable = f"XPNET_{name.upper()}"
+        try:
+            parse(os.environ.get(variable) or default)
+        except ValueError as error:
+            wrong[variable] = f"{variable}: {error}"
+            stand_ins[name] = parse(default)
+    with _lock:
+        added = {name: value for name, value in stand_ins.items() if name not in _values}
+        _values.update(added)
+    try:
+        yield wrong
+    finally:
+        with _lock:  # but what has been set in the block stays
+            for name, value in added.items():
+                if _values.get(name) is value:
+                    del _values[name]
 
 
 def _end(block: dict[str, Any]) -> dict[str, Any]:

@@ -103,8 +103,15 @@ def _value(text: str) -> Any:
     return text
 
 
-def near(wrong: str, known: Iterable[str]) -> str:
+def near(wrong: str, known: Iterable[str], *, least: float = 0.6) -> str:
     """Return ``"; did you mean ...?"`` if something known looks like what is wrong, else nothing.
+
+    Parameters
+    ----------
+    wrong : str
+    known : iterable of str
+    least : float, default 0.6
+        How much alike they must be, of 1: the ratio of `difflib.SequenceMatcher`.
 
     Examples
     --------
@@ -112,5 +119,5 @@ def near(wrong: str, known: Iterable[str]) -> str:
     >>> near("epoch", ["epochs", "lr"])
     "; did you mean 'epochs'?"
     """
-    found = difflib.get_close_matches(wrong, list(known), n=1)
+    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=least)
     return f"; did you mean {found[0]!r}?" if found else ""

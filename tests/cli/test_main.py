@@ -75,6 +75,15 @@ def test_an_unknown_command_suggests_near_ones(capsys, word, hint) -> None:
     assert f"no command '{word}'; {hint}" in capsys.readouterr().err
 
 
+def test_an_unknown_flag_suggests_a_near_one_of_the_command(capsys) -> None:
+    assert main(["train", "--weigths", "a", "--epochs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage: xpnet train")
+    assert error.endswith("error: unrecognized arguments: --weigths a; did you mean '--weights'?\n")
+    assert main(["doctor", "all"]) == 2
+    assert capsys.readouterr().err.endswith("error: unrecognized arguments: all\n")
+
+
 def test_wrong_arguments_are_code_2(capsys) -> None:
     assert main(["summary"]) == 2
     assert main(["summary", "--model", "lenet", "--nonsense"]) == 2
@@ -107,7 +116,8 @@ def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert lines[-1].endswith(" (while testing)")
-    assert " ".join(str(error).split()) in lines[-1]
+    said = "x: No such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+    assert lines[-1].startswith(f"error: {said}")
     assert (lines[0] == "Traceback (most recent call last):") == verbose
     assert len(lines) == 1 or verbose
 

@@ -81,6 +81,11 @@ def test_a_layer_of_a_module_begins_anew_in_each_run() -> None:
         ("mime:net", "model mime:net: ModuleNotFoundError: No module named 'mime'; it must be installed"),
         ("lenett:relu", "No module named 'lenett'; it must be installed, on PYTHONPATH, or in the folder"),
         ("lenett:relu", "did you mean 'lenet'?"),
+        ("mine.py:net", "a module is named without the .py of its file, and it must be installed"),
+        ("./nets/more.py:net", "./nets/more.py is a path, expected a module: nets.more:net"),
+        ("nets/more", "nets/more is a path, expected a module: nets.more:NAME"),
+        ("lenet:net", "give options by name, such as lenet:activation=relu; lenet is a model of xpnet's (a module of"),
+        ("nine:net", "or in the folder that xpnet is called in\n"),  # and not: did you mean 'mobilenet'
         ("mine:nett", "has no attribute 'nett'; did you mean 'net'?"),
         ("mine:OWN.x.", "no model 'mine'"),
         ("mine:Nets", "expected a layer or a function that returns one, got Nets"),

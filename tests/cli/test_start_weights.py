@@ -71,6 +71,7 @@ def test_a_file_that_has_changed_is_told_where_it_matters(capsys) -> None:
     assert main(["train", "--config", "a/settings.toml", "--out", "b"]) == 1
     error = capsys.readouterr().err
     assert "w.safetensors: not the weights that the settings note: expected sha256" in error
+    assert "or start from what it holds now: --weights w.safetensors\n" in error
     assert error.count("\n") == 1
     assert not Path("b").exists()
     assert main(["show", "filters", "--run", "a", "--backend", "numpy"]) == 0
@@ -93,11 +94,15 @@ def test_a_run_that_had_no_checkpoint_yet_begins_with_them_again() -> None:
 def test_weights_that_cannot_be_are_refused_before_anything_is_written(capsys) -> None:
     np.savez("five.npz", x_train=np.zeros((20, 1, 8, 8), np.uint8), t_train=np.arange(20) % 5,
              x_test=np.zeros((5, 1, 8, 8), np.uint8), t_test=np.arange(5))  # fmt: skip
+    Path("run").mkdir()
+    Path("run/last.safetensors").touch()
     Path("text.safetensors").write_text("no weights")
     other = ["--data", "five.npz", "--weights"]
     cases = [
         (["--weights", "none.safetensors"], "none.safetensors: the weights to start from cannot be read (No such file"),
-        (["--weights", "."], ".: the weights to start from cannot be read (Is a directory)"),
+        (["--weights", "."], ".: the weights to start from cannot be read (Is a directory); expected a file, by its"),
+        (["--weights", "run"], "expected a file, such as run/last.safetensors, by its path from the folder that xpnet"),
+        (["--weights", ""], "error: '': the weights to start from cannot be read"),
         (["--weights", "text.safetensors"], "text.safetensors: no safetensors file, or a damaged one"),
         (
             [*other, "w.safetensors"],

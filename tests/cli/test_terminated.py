@@ -69,6 +69,20 @@ def test_a_terminated_run_is_saved_and_goes_on(tmp_path, monkeypatch) -> None:
     assert len(losses[0]) == 8
 
 
+def test_one_that_is_ended_among_its_results_says_how_to_have_them(tmp_path, monkeypatch, capsys) -> None:
+    def ended(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["xpnet.run.train"], "plot_history", ended)
+        assert main(["train", *RUN, "--epochs", "1", "--out", "a b"]) == 130
+    error = capsys.readouterr().err
+    assert error == "saved up to the last checkpoint; to go on: xpnet train --resume 'a b'\ninterrupted\n"
+    assert main(["train", "--resume", "a b"]) == 0
+    assert (tmp_path / "a b" / "curves.png").exists()
+
+
 def test_a_run_that_ignores_sigterm_goes_on(tmp_path) -> None:
     """As what a shell runs after ``trap '' TERM``."""
     arguments = ["xpnet", "train", *RUN, "--epochs", "3", "--out", "a"]

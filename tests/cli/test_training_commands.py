@@ -195,7 +195,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
     Path("bad.toml").write_text("epochs = 'many'")
     cases: list[tuple[list[str], str]] = [
         (["train", *TINY, "--out", "full"], "full is not empty; --resume full goes on with a run"),
+        (["train", *TINY, "--out", "full/file"], "--out full/file is a file, expected a folder"),
         (["train", "--resume", "nowhere"], "nowhere: no run of `xpnet train` here"),
+        (["train", "--resume", "full/file"], "(settings.toml); give the folder it left"),
         (["train", "--resume", "full", "--out", "x"], "leave out --config and --out"),
         (["train", "--config", "bad.toml"], "epochs must be a whole number, got 'many'"),
         (["train", "--config", "none.toml"], "none.toml"),
@@ -219,6 +221,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         assert message in error
         assert error.count("\n") == 1
     assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "full"]
+    Path("runs").touch()
+    assert main(["train", *TINY]) == 1
+    assert "train: runs is a file here, expected a folder for the results; name one by --out" in capsys.readouterr().err
 
 
 def test_times_and_tensorboard(capsys) -> None:

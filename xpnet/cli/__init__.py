@@ -44,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     1
     """
     given = command_line(argv)
-    parser, names = _parser()
+    parser, commands = _parser()
     try:
-        _suggest(parser, names, given)
-        args = parser.parse_args(given)
+        command = _suggest(parser, list(commands), given)
+        args, rest = parser.parse_known_args(given)
+        if rest:
+            _refuse(commands.get(command, parser), rest)
         if not hasattr(args, "func"):
             parser.print_help()
             parser.exit(UNUSABLE)
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(args.func, args, verbose=verbose)
 
 
-def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     # on both sides of the command; SUPPRESS, or the default of the one would undo what was given to the other
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -74,7 +76,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND ARGS")
     for command in COMMANDS:
         command.add_parser(_Subparsers(subparsers, common))
-    return parser, list(subparsers.choices)
+    return parser, dict(subparsers.choices)
 
 
 class _Subparsers:
@@ -91,8 +93,16 @@ class _Subparsers:
         )
 
 
-def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]) -> None:
-    """Refuse a command that there is not, with those that it may have meant."""
-    command = next((word for word in given if not word.startswith("-")), None)
-    if command is not None and command not in names:
+def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]) -> str:
+    """Refuse a command that there is not, with those that it may have meant; return that which there is, or nothing."""
+    command = next((word for word in given if not word.startswith("-")), "")
+    if command and command not in names:
         parser.error(f"no command {command!r}{near(command, names) or '; there are ' + ', '.join(names)}")
+    return command
+
+
+def _refuse(parser: argparse.ArgumentParser, rest: list[str]) -> None:
+    """Refuse arguments that a command does not have, with what the first flag may have meant."""
+    wrong = next((word.partition("=")[0] for word in rest if word.startswith("-")), "")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    parser.error(f"unrecognized arguments: {' '.join(rest)}{near(wrong, flags)}")

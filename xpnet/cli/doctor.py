@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend.cuda import cuda_report, driver_version
 from xpnet.backend.memory import machine_memory
 from xpnet.cli import _machine
@@ -36,16 +36,17 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; fail if the environment selects a backend that cannot be used."""
-    report = _report()
+    """Print the report; fail if the environment selects a backend that cannot be used, or has a wrong value."""
+    with config.tolerating() as wrong:
+        report = _report(wrong)
     if args.json:
         print(json.dumps(report, indent=2))
     else:
         print("\n".join(_lines(report)))
-    return UNUSABLE if report["selected"]["error"] else 0
+    return UNUSABLE if report["selected"]["error"] or wrong else 0
 
 
-def _report() -> dict[str, Any]:
+def _report(wrong: dict[str, str]) -> dict[str, Any]:
     report: dict[str, Any] = {
         "versions": {"xpnet": xpnet.__version__, "python": platform.python_version(), **_versions()},
         "system": platform.platform(),
@@ -60,6 +61,7 @@ def _report() -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith("XPNET_") or name.endswith("_NUM_THREADS") or name == "CUDA_VISIBLE_DEVICES"
         },
+        "wrong": wrong,
         "data": _data_places(),
     }
     return report | {"advice": _advice(report)}
@@ -120,6 +122,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
             )
     if report["selected"]["error"]:
         advice.append("XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it")
+    advice += [f"{error}; change or unset it" for error in report["wrong"].values()]
     missing = [f"{name} ({purpose})" for name, purpose in TRAIN.items() if versions[name] is None]
     if missing:
         advice.append(f"pip install 'xpnet[train]' for {', '.join(missing)}")

@@ -69,7 +69,10 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
 
 def _describe(error: BaseException) -> str:
     notes = getattr(error, "__notes__", [])
-    return " ".join(f"{error}".split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
+    said = f"{error}"
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror and error.filename2 is None:
+        said = f"{error.filename}: {error.strerror}"  # Python's own has the number of the error before that
+    return " ".join(said.split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
 
 
 def _report(line: str, code: int, verbose: bool) -> int:

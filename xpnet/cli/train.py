@@ -129,6 +129,11 @@ def _run(args: argparse.Namespace, comm: Communicator | None) -> int:
     settings, folder, resume, made = plan() if comm is None else comm.from_root(plan)
     try:
         return _train(args, comm, settings, folder, resume)
+    except KeyboardInterrupt:  # a second one, or one while results were written
+        if (comm is None or comm.is_root) and (folder / "last.safetensors").exists():
+            command = f"xpnet train --resume {shlex.quote(str(folder))}"
+            print(f"saved up to the last checkpoint; to go on: {command}", file=sys.stderr)
+        raise
     finally:
         with contextlib.suppress(OSError):  # not empty, as soon as anything has been written
             for path in made:
@@ -212,6 +217,8 @@ def _empty(wanted: Path) -> Path:
         raise ValueError(
             f"train: {wanted} is not empty; --resume {wanted} goes on with a run, another --out begins a new one"
         )
+    if wanted.exists() and not wanted.is_dir():
+        raise ValueError(f"train: --out {wanted} is a file, expected a folder; give another one")
     return wanted
 
 
@@ -226,6 +233,8 @@ def _new_folder(settings: Settings) -> list[Path]:
     name = f"{model}-{data}"
     runs = Path("runs")
     around = [] if runs.exists() else [runs]
+    if runs.exists() and not runs.is_dir():
+        raise ValueError("train: runs is a file here, expected a folder for the results; name one by --out")
     runs.mkdir(exist_ok=True)
     folder = runs / name
     number = 2

@@ -44,6 +44,10 @@ def check_spec(spec: str) -> None:
             f"models: {name}:{options[0]} takes no options, which are for xpnet's models; name a function of its own "
             f"for {':'.join(options[1:])}"
         )
+    path, _, attribute = spec.partition(":")
+    module = path.removesuffix(".py").removeprefix("./").replace("/", ".")
+    if "/" in path and is_own(f"{module}:{attribute or 'NAME'}"):
+        raise ValueError(f"models: {path} is a path, expected a module: {module}:{attribute or 'NAME'}")
     if name not in names() and not is_own(spec):
         raise ValueError(f"{unknown(name)}; PACKAGE.MODULE:NAME is one of your own")
 
@@ -88,7 +92,10 @@ def from_spec(
         return _own(spec, classes, insist, outside)
     name, values, options = parse_spec(spec)
     if values:
-        raise ValueError(f"model {spec!r}: give options by name, such as lenet:activation=relu")
+        raise ValueError(
+            f"model {spec!r}: give options by name, such as lenet:activation=relu; {name} is a model of xpnet's (a "
+            "module of your own needs another name)"
+        )
     return by_name(name, **({} if classes is None else {"classes": classes}), **options)
 
 
@@ -144,7 +151,9 @@ def _check_place(module: str, folder: Path) -> None:
 def _hint(error: BaseException, module: str) -> str:
     if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
         where = "it must be installed, on PYTHONPATH, or in the folder that xpnet is called in"
-        return f"; {where}{near(module, names())}"
+        if module.endswith(".py"):
+            return f"; a module is named without the .py of its file, and {where}"
+        return f"; {where}{near(module, names(), least=0.75)}"  # mine is not meant to be mobilenet
     if isinstance(error, AttributeError) and error.name is not None:
         return near(error.name, dir(error.obj))
     return ""

@@ -159,7 +159,7 @@ def open_settings(folder: str | os.PathLike[str]) -> Settings:
     """
     path = Path(folder, "settings.toml")
     if not path.exists():
-        raise WeightsError(f"{folder}: no run of `xpnet train` here (settings.toml)")
+        raise WeightsError(f"{folder}: no run of `xpnet train` here (settings.toml); give the folder it left")
     return Settings.from_dict(Settings.read(path))
 
 

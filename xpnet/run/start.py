@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from xpnet import io
 from xpnet.errors import WeightsError
@@ -31,11 +32,17 @@ def noted(weights: str) -> str:
         with open(file, "rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"{file}: the weights to start from cannot be read ({error.strerror})") from None
+        inside = (Path(file) / name for name in ("best.safetensors", "last.safetensors"))
+        likely = next((f", such as {path}" for path in inside if path.exists()), "") if file else ""
+        raise WeightsError(
+            f"{file or repr(file)}: the weights to start from cannot be read ({error.strerror}); expected a file"
+            f"{likely}, by its path from the folder that xpnet is called in: give it with --weights, where none draws "
+            "them anew"
+        ) from None
     if expected and found != expected:
         raise WeightsError(
             f"{file}: not the weights that the settings note: expected sha256 {expected}, got {found}; put the file "
-            f"back, or give weights without {SUM}... to start from what it holds now"
+            f"back, or start from what it holds now: --weights {file}"
         )
     return f"{file}{SUM}{found}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,7 @@ def _finish(
     """Measure on the test images, once, and write what is to be kept."""
     say = print if verbose else lambda *args: None
     if history.interrupted:
-        say(f"interrupted after {len(history)} whole epochs; to go on: xpnet train --resume {folder}")
+        say(f"interrupted after {len(history)} whole epochs; to go on: xpnet train --resume {shlex.quote(str(folder))}")
     elif history.stopped:
         say(f"stopped: {history.stopped}")
     test = trainer.evaluate(tests)
