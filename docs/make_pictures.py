@@ -121,12 +121,13 @@ def paths(folder: str) -> Any:
 def speed(folder: str) -> Any:
     """Draw PyTorch's time over xpnet's, from the results that the page on performance shows."""
     shown = _shown("workloads")
+    width = 0.8 / len(shown)  # which leaves a gap between the networks
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     for i, mode in enumerate(("train", "inference")):
         ax = figure.add_subplot(1, 2, i + 1)
         for j, (title, found) in enumerate(shown):
             ratios = [_against_torch(found[name][mode]["times"]) for name in found]
-            ax.bar(np.arange(len(ratios)) + 0.2 * (j - 1.5), ratios, 0.2, label=title)
+            ax.bar(np.arange(len(ratios)) + width * (j - (len(shown) - 1) / 2), ratios, width, label=title)
         ax.axhline(1.0, color="black", linewidth=0.8)
         ax.set_xticks(range(len(found)), list(found), rotation=30, ha="right")
         ax.set_ylabel("PyTorch's time / xpnet's")

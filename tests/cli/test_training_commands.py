@@ -211,9 +211,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--early-stopping", "2"], "early_stopping needs validation"),
         (["train", *TINY, "--cuda-graph", "always", "--out", "new"], "cuda_graph=True needs CuPy, but the model is of"),
         (["evaluate"], "no run below runs/ here; train one"),
-        (["evaluate", "--run", "nowhere"], "nowhere: no such file"),
+        (["evaluate", "--run", "nowhere"], "nowhere: there is no such folder or file"),
         (["evaluate", "--run", "full"], "full: no checkpoint of a run here"),
-        (["show", "filters", "--run", "nowhere"], "nowhere: no such file"),
+        (["show", "filters", "--run", "nowhere"], "nowhere: there is no such folder or file"),
     ]
     for command, message in cases:
         assert main(command) == 1, command

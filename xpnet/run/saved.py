@@ -104,6 +104,10 @@ def checkpoint_of(path: str | os.PathLike[str]) -> Path:
         If there is none.
     """
     path = Path(path)
+    if not path.exists():
+        raise WeightsError(
+            f"{path}: there is no such folder or file; give the folder that `xpnet train` left, or a checkpoint in it"
+        )
     if not path.is_dir():
         return path
     for name in ("best.safetensors", "last.safetensors"):
