@@ -13,7 +13,7 @@ from tests.functional.test_conv import output_pixels, torch_conv2d
 from tests.reference import torch_gradients
 from xpnet import config
 from xpnet.functional import conv2d_backward, conv2d_forward
-from xpnet.kernels import find, table, team
+from xpnet.kernels import agnostic, find, table, team
 from xpnet.kernels.compiled import depthwise, loader, runs
 from xpnet.kernels.geometry import make_window
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reaso
 
 NAMES = ("depthwise_conv2d_forward", "depthwise_conv2d_backward", "depthwise_conv2d_input_gradient",
          "depthwise_conv2d_relu_forward")  # fmt: skip
+WITHOUT = (depthwise.depthwise, agnostic.depthwise, depthwise.depthwise, agnostic.relu)  # what they fall back on
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def test_the_loops_are_what_runs(monkeypatch, rng):
     """And not what they fall back on."""
     for name in NAMES:
         assert find(name, np) is getattr(depthwise, name)
-    for module, name in [(depthwise.depthwise, n) for n in NAMES[:3]] + [(depthwise.relu, NAMES[3])]:
+    for module, name in zip(WITHOUT, NAMES, strict=True):
         monkeypatch.setattr(module, name, None)
     x, W = rng.standard_normal((8, 3, 6, 6)), rng.standard_normal((3, 1, 3, 3))
     everything(x, W, None, np.ones((8, 3, 4, 4)))

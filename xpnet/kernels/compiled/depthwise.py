@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.kernels.agnostic import relu
+from xpnet.kernels import agnostic
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.compiled.runs import are_long, geometry_of, readers, reads, run
@@ -42,7 +42,7 @@ def depthwise_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window
 def depthwise_conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Return relu(conv2d(x, W, b)), (N, m*C, OH, OW)."""
     if not _usable("convolve", x, W, window):
-        return relu.depthwise_conv2d_relu_forward(x, W, b, window, groups)
+        return agnostic.relu.depthwise_conv2d_relu_forward(x, W, b, window, groups)
     return _convolve(x, W, b, window, groups, 0.0)
 
 
@@ -62,7 +62,7 @@ def depthwise_conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     if not _usable("weight_gradient", x, W, window):
-        return depthwise.depthwise_conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
+        return agnostic.depthwise.depthwise_conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
     F, N, inner = len(W), len(x), batch_innermost(np, dy)
     dW = np.zeros(W.shape, dtype=W.dtype)
     arrays = (flat(batch_innermost(np, x)), flat(inner), dW.reshape(-1))

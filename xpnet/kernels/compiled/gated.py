@@ -9,11 +9,8 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import gated
-from xpnet.kernels.compiled import loader
-from xpnet.kernels.compiled.loader import flat
-from xpnet.kernels.layout import batch_first, batch_innermost
+from xpnet.kernels.compiled.each_element import applied
 from xpnet.kernels.table import register
-from xpnet.kernels.team import run_ranges
 
 __all__ = ["gelu_backward", "gelu_forward", "mish_backward", "mish_forward", "silu_backward", "silu_forward"]
 
@@ -21,16 +18,9 @@ WORK = 8  # what an element is worth beside one that is read and written
 
 
 def _applied(kernel: str, arrays: tuple[np.ndarray, ...], otherwise: Callable[..., Any], *more: Any) -> np.ndarray:
-    """Return what a kernel makes of arrays of one shape, or what another function makes of them if it cannot."""
-    first = arrays[0]
-    lies = first.ndim == 4 or all(a.flags.c_contiguous for a in arrays)
-    if not lies or not loader.takes("_gated_loops", kernel, first):
-        return otherwise(*arrays, *more)
-    lying = [batch_innermost(np, a) if first.ndim == 4 else a for a in arrays]
-    made = np.empty_like(lying[0])
-    given = (*(flat(a) for a in lying), made.reshape(-1))
-    run_ranges(loader.kernel("_gated_loops", kernel, first.dtype), given, made.size, WORK * made.size)
-    return batch_first(np, made) if first.ndim == 4 else made
+    """Return what a kernel makes of arrays, or what another function makes of them if it cannot."""
+    made = applied("_gated_loops", kernel, arrays, WORK)
+    return otherwise(*arrays, *more) if made is None else made
 
 
 @register("compiled", "silu_forward")

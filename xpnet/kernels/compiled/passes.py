@@ -7,6 +7,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.kernels.agnostic.norm import channel_rows, from_rows
 from xpnet.kernels.compiled import loader
+from xpnet.kernels.compiled.each_element import applied
 from xpnet.kernels.compiled.loader import flat
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import elementwise, norm, optim
@@ -115,54 +116,22 @@ def relu_bias_backward(dy: Array, y: Array, need_db: bool, overwrite: bool) -> t
 @register("compiled", "relu_forward")
 def relu_forward(x: Array, overwrite: bool) -> Array:
     """max(x, 0); with `overwrite`, it may be where x is."""
-    if not _lies_whole(x) or not _takes("relu", x):
-        return elementwise.relu_forward(x, overwrite)
-    return _element_by_element("relu", x, overwrite, 2 * x.size)
+    y = applied("_pass_loops", "relu", (x,), 2, overwrite)
+    return elementwise.relu_forward(x, overwrite) if y is None else y
 
 
 @register("compiled", "sigmoid_forward")
 def sigmoid_forward(x: Array, overwrite: bool) -> Array:
     """1 / (1 + exp(-x)); with `overwrite`, it may be where x is."""
-    if not _lies_whole(x) or not _takes("sigmoid", x):
-        return elementwise.sigmoid_forward(x, overwrite)
-    return _element_by_element("sigmoid", x, overwrite, 4 * x.size)
-
-
-def _lies_whole(x: np.ndarray) -> bool:
-    """Tell whether an array is, or by its batch axis can be made, one piece of memory: images, or in C order."""
-    return x.ndim == 4 or x.flags.c_contiguous
-
-
-def _lying(x: np.ndarray) -> np.ndarray:
-    """Return an array that lies whole in the order of its memory."""
-    return batch_innermost(np, x) if x.ndim == 4 else x
-
-
-def _restored(flat_y: np.ndarray, lying: np.ndarray) -> np.ndarray:
-    """Return the elements of `lying`, exchanged for others, in the order of the axes."""
-    y = flat_y.reshape(lying.shape)
-    return batch_first(np, y) if y.ndim == 4 else y
-
-
-def _element_by_element(kernel: str, x: np.ndarray, overwrite: bool, work: int) -> np.ndarray:
-    lying = _lying(x)
-    given = flat(lying)
-    y = given if overwrite else np.empty_like(given)
-    run_ranges(loader.kernel("_pass_loops", kernel, x.dtype), (given, y, overwrite), x.size, work)
-    return _restored(y, lying)
+    y = applied("_pass_loops", "sigmoid", (x,), 4, overwrite)
+    return elementwise.sigmoid_forward(x, overwrite) if y is None else y
 
 
 @register("compiled", "sigmoid_backward")
 def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy * y * (1 - y); with `overwrite`, it may be where dy is."""
-    if not (_lies_whole(dy) and _lies_whole(y)) or not _takes("sigmoid_gradient", dy):
-        return elementwise.sigmoid_backward(dy, y, overwrite)
-    lying = _lying(dy)
-    given, top = flat(lying), flat(_lying(y))
-    dx = given if overwrite else np.empty_like(given)
-    kernel = loader.kernel("_pass_loops", "sigmoid_gradient", dy.dtype)
-    run_ranges(kernel, (given, top, dx, overwrite), dy.size, 2 * dy.size)
-    return _restored(dx, lying)
+    dx = applied("_pass_loops", "sigmoid_gradient", (dy, y), 2, overwrite)
+    return elementwise.sigmoid_backward(dy, y, overwrite) if dx is None else dx
 
 
 @register("compiled", "adam_update")

@@ -60,24 +60,26 @@ def pool2d_backward(
 
 
 def _averages(x: Array, window: Window, count_include_pad: bool) -> Array:
-    """Return the averages of windows: a depthwise convolution with one weight, or with ones where counts differ."""
-    C = x.shape[1]
-    weights = average_weights(np, window, count_include_pad, x)
-    ones = np.ones((C, 1, *window.kernel), dtype=x.dtype)
-    if isinstance(weights, float):
-        return depthwise.depthwise_conv2d_forward(x, ones * x.dtype.type(weights), None, window, C)
-    y = depthwise.depthwise_conv2d_forward(x, ones, None, window, C)
+    """Return the averages of windows: a depthwise convolution."""
+    W, counts = _weights(x, window, count_include_pad)
+    y = depthwise.depthwise_conv2d_forward(x, W, None, window, x.shape[1])
+    if counts is None:
+        return y
     inner = batch_innermost(np, y)
-    inner *= weights
+    inner *= counts
     return batch_first(np, inner)
 
 
 def _shares(dy: Array, window: Window, count_include_pad: bool) -> Array:
     """Return the gradient of `_averages`."""
-    C = dy.shape[1]
-    weights = average_weights(np, window, count_include_pad, dy)
-    ones = np.ones((C, 1, *window.kernel), dtype=dy.dtype)
-    if isinstance(weights, float):
-        return depthwise.depthwise_conv2d_input_gradient(dy, ones * dy.dtype.type(weights), window, C)
-    shared = batch_first(np, batch_innermost(np, dy) * weights)
-    return depthwise.depthwise_conv2d_input_gradient(shared, ones, window, C)
+    W, counts = _weights(dy, window, count_include_pad)
+    if counts is not None:
+        dy = batch_first(np, batch_innermost(np, dy) * counts)
+    return depthwise.depthwise_conv2d_input_gradient(dy, W, window, dy.shape[1])
+
+
+def _weights(like: Array, window: Window, count_include_pad: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the weights (C, 1, KH, KW) of an average, and what is left to multiply where pixels count differently."""
+    weights = average_weights(np, window, count_include_pad, like)
+    ones = np.ones((like.shape[1], 1, *window.kernel), dtype=like.dtype)
+    return (ones * like.dtype.type(weights), None) if isinstance(weights, float) else (ones, weights)

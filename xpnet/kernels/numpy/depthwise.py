@@ -9,14 +9,7 @@ from xpnet.kernels.agnostic import conv, depthwise
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.table import register
 
-__all__ = [
-    "depthwise_conv2d_backward",
-    "depthwise_conv2d_forward",
-    "depthwise_conv2d_input_gradient",
-    "row_dots",
-]
-
-depthwise_conv2d_backward = depthwise.depthwise_conv2d_backward  # for those who fall back on NumPy
+__all__ = ["depthwise_conv2d_forward", "depthwise_conv2d_input_gradient", "row_dots"]
 
 
 @register("numpy", "row_dots")
