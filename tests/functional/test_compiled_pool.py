@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.functional.test_conv import output_pixels
+from xpnet.functional import pool2d_backward, pool2d_forward
 from xpnet.kernels import find, team
 from xpnet.kernels.compiled import loader, pool, runs
 from xpnet.kernels.geometry import make_window
@@ -92,3 +93,40 @@ def test_the_loops_are_what_runs_on_any_number_of_threads(mode, monkeypatch, rng
         results.append(both_ways(by_loops, x, dy, window, mode, True))
     for one, three in zip(*results, strict=True):
         np.testing.assert_array_equal(one, three)
+
+
+@pytest.mark.parametrize("N", [1, 16, 37])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)], ids=str)
+def test_maximum_pooling_of_numbers_that_are_none_and_of_ties(size, N, rng):
+    """Of equal pixels the first has the gradient; where there is a NaN none has."""
+    x = np.moveaxis(rng.integers(0, 3, (2, *size, N)).astype(np.float32), -1, 0)
+    x[rng.random(x.shape) < 0.1], x[rng.random(x.shape) < 0.1] = np.nan, -np.inf
+    dy = rng.standard_normal((N, 2, size[0] // 2, size[1] // 2)).astype(np.float32)
+    y, ctx = pool2d_forward(x, 2)
+    dx = pool2d_backward(dy, ctx)
+    expected_y, expected_dx = np.empty_like(y), np.zeros_like(x)
+    for n, c, h, w in np.ndindex(y.shape):
+        window = x[n, c, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2]
+        expected_y[n, c, h, w] = window.max()
+        if not np.isnan(window).any():
+            i, j = np.unravel_index(window.argmax(), (2, 2))
+            expected_dx[n, c, 2 * h + i, 2 * w + j] = dy[n, c, h, w]
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(dx, expected_dx)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("N", [1, 16, 37])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)], ids=str)
+def test_average_pooling_of_whole_and_of_broken_vectors(size, N, dtype, rng):
+    x = rng.standard_normal((N, 3, *size)).astype(dtype)
+    x[0, 1, 0, 1] = np.nan
+    y, ctx = pool2d_forward(x, 2, mode="average")
+    even = x[:, :, : size[0] // 2 * 2, : size[1] // 2 * 2].astype(np.float64)
+    expected = even.reshape(N, 3, size[0] // 2, 2, size[1] // 2, 2).mean(axis=(3, 5))
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    dx, shared = pool2d_backward(y, ctx), np.zeros_like(x)
+    shared[:, :, : even.shape[2], : even.shape[3]] = y.repeat(2, axis=2).repeat(2, axis=3) / 4
+    assert dx.dtype == dtype
+    np.testing.assert_array_equal(dx, shared)

@@ -181,7 +181,30 @@ def finfo(xp: Any, dtype: Any) -> Any:
 
 
 def bounded(xp: Any, x: Array, low: float, high: float) -> Array:
-    """Return `x` bounded by two numbers; ``xp.clip`` of CuPy picks elements by a mask, and so waits for the GPU."""
+    """Return min(max(x, low), high) of each element; NaN stays.
+
+    ``xp.clip`` of CuPy picks elements by a mask, and so waits for the GPU.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of `x`.
+    x : array of any shape
+    low, high : float
+        For an array of integers, int.
+
+    Returns
+    -------
+    array, shape and type of `x`
+        A new one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import backend
+    >>> backend.bounded(np, np.array([-2.0, 0.5, 9.0]), -1.0, 1.0)
+    array([-1. ,  0.5,  1. ])
+    """
     if type(x) is np.ndarray:
         return np.clip(x, low, high)  # in one pass
     y = xp.minimum(xp.maximum(x, low), high)
@@ -189,7 +212,27 @@ def bounded(xp: Any, x: Array, low: float, high: float) -> Array:
 
 
 def sign(xp: Any, x: Array) -> Array:
-    """Return -1, 0, 1 or NaN for each element; ``xp.sign`` of CuPy marks NaN by a mask, and so waits for the GPU."""
+    """Return -1, 0, 1 or NaN for each element.
+
+    ``xp.sign`` of CuPy marks NaN by a mask, and so waits for the GPU.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of `x`.
+    x : array of any shape, float
+
+    Returns
+    -------
+    array, shape and type of `x`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import backend
+    >>> backend.sign(np, np.array([-2.0, 0.0, 9.0]))
+    array([-1.,  0.,  1.])
+    """
     if not array_api_compat.is_cupy_namespace(xp):
         return xp.sign(x)
     import cupy
