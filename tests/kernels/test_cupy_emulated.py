@@ -378,6 +378,19 @@ def test_softmax_cross_entropy(own, dtype, shape, rng):
     compare(*results, terms=shape[0] * shape[1])
 
 
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("share", [1.0, 1 / 300])
+def test_one_hot(own, dtype, share, rng):
+    labels = rng.integers(0, 7, 300)
+    wrong = [*rng.integers(7, 2**40, 3), -1]
+    for checked, t in ((True, labels), (False, labels), (False, np.array([*wrong, *labels]))):
+        got = own["one_hot"](t, 7, np.dtype(dtype), share, checked)
+        expected = np.full((t.size, 7), np.nan)
+        expected[-300:] = np.eye(7)[labels] * share
+        compare([got], [expected.astype(dtype)])
+        compare([agnostic("one_hot")(t, 7, np.dtype(dtype), share, checked)], [expected.astype(dtype)])
+
+
 def test_softmax_cross_entropy_of_nan_is_nan(own):
     target = np.eye(3)
     logits = np.zeros((3, 3))

@@ -100,8 +100,9 @@ def softmax_cross_entropy_forward(
     N, K = logits.shape
     if not 0.0 <= label_smoothing < 1.0:
         raise ArgumentError(op, f"label_smoothing must be at least 0 and below 1, got {label_smoothing!r}")
-    target, kept = _targets(op, xp, logits, t, ignore_index)
     weights = _class_weights(op, logits, class_weights)
+    equal = weights is None and ignore_index is None and not label_smoothing
+    target, kept = _targets(op, xp, logits, t, ignore_index, 1.0 / N if equal else 1.0)
     weighted = target if weights is None else target * weights
     divisor: Any = float(N)
     if weights is not None or kept is not None:
@@ -116,7 +117,8 @@ def softmax_cross_entropy_forward(
         uniform = label_smoothing / K if kept is None else kept * (label_smoothing / K)
         weighted = target * (1.0 - label_smoothing) + uniform
         weighted = weighted if weights is None else weighted * weights
-    weighted = weighted / divisor
+    if not equal:
+        weighted = weighted / divisor
     loss, p = find("softmax_cross_entropy_forward", xp)(logits, weighted)
     if kept is not None:
         p = xp.where(kept > 0.0, p, 0.0)  # whatever the scores of rows left out, NaN even
@@ -169,10 +171,12 @@ def _class_weights(op: str, logits: Array, class_weights: Array | None) -> Array
     return weights
 
 
-def _targets(op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None) -> tuple[Array, Array | None]:
+def _targets(
+    op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None, share: float
+) -> tuple[Array, Array | None]:
     """Return the targets as (N, K) in at least float32, and 1 or 0 for rows kept or left out, (N, 1), if some are.
 
-    Rows left out are zero; an invalid label gives a row of NaN on a GPU.
+    They are times `share`. Rows left out are zero; an invalid label gives a row of NaN on a GPU.
     """
     N, K = logits.shape
     check_place(op, "logits", logits, "t", t)
@@ -186,9 +190,9 @@ def _targets(op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None
         if ignore_index is not None:
             raise ArgumentError(op, f"ignore_index needs labels t of shape (N,) = ({N},), got shape {(N, K)}")
         if is_integer(xp, t):  # one-hot rows of integers, as in the book
-            return xp.astype(t, wide), None
+            return xp.astype(t, wide) * share, None
         check_arrays(op, logits=logits, t=t)
-        return xp.astype(t, wide, copy=False), None
+        return xp.astype(t, wide, copy=False) * share, None
     if tuple(t.shape) != (N,):
         raise ShapeError(
             op,
@@ -197,18 +201,16 @@ def _targets(op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None
     if not is_integer(xp, t):
         raise DTypeError(op, f"labels t of shape (N,) must be integers, got {t.dtype}; give classes as 0..{K - 1}")
     t = xp.astype(t, xp.int64, copy=False)  # uint8 would count 300 classes as 0..255, 0..43
-    kept = None
+    on_host, kept = is_on_host(t), None
     if ignore_index is not None:
-        kept = xp.astype(t != int(ignore_index), wide)[:, None]
-    if is_on_host(t):
-        _check_labels(op, t if ignore_index is None else t[t != int(ignore_index)], K)
-    target = find("one_hot", xp)(t, K, wide)
-    if kept is not None:
-        target *= kept  # it may be the number of a class
-    if not is_on_host(t):
-        total = xp.sum(target, axis=1, keepdims=True)  # 1 for a valid label, 0 for others
-        target /= total if kept is None else total + (1.0 - kept)  # 0/0 = NaN
-    return target, kept
+        of_class = t != int(ignore_index)
+        if on_host:
+            _check_labels(op, t[of_class], K)
+        t, kept = xp.where(of_class, t, 0), xp.astype(of_class, wide)[:, None]
+    elif on_host:
+        _check_labels(op, t, K)
+    target = find("one_hot", xp)(t, K, wide, share, on_host)
+    return target if kept is None else target * kept, kept
 
 
 def _check_labels(op: str, t: Array, K: int) -> None:

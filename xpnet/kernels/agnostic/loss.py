@@ -11,11 +11,17 @@ __all__ = ["one_hot", "softmax_cross_entropy_backward", "softmax_cross_entropy_f
 
 
 @register("agnostic", "one_hot")
-def one_hot(t: Array, K: int, dtype: Any) -> Array:
-    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; at none if it is no class."""
+def one_hot(t: Array, K: int, dtype: Any, share: float, checked: bool) -> Array:
+    """Return rows (N, K) of 0 with `share` at the place of each label (N,), int64.
+
+    A label that is no class gives a row of NaN; nobody looks for one where the labels have been `checked`.
+    """
     xp = array_namespace(t)
     classes = xp.arange(K, dtype=xp.int64, device=device_of(t))
-    return xp.astype(t[:, None] == classes[None, :], dtype)
+    hot = xp.astype(t[:, None] == classes[None, :], dtype)
+    if share != 1.0:
+        hot *= share
+    return hot if checked else xp.where(((t >= 0) & (t < K))[:, None], hot, xp.nan)
 
 
 @register("agnostic", "softmax_cross_entropy_forward")

@@ -1,5 +1,15 @@
 // Softmax cross entropy: one block for each row of (N, K) arrays. Needs reduce.cuh.
 
+// targets (N, K) = share at the place of each label, else 0; NaN in a row whose label is no class.
+extern "C" __global__ void one_hot(const long long* labels, T* targets, double share, long long classes,
+                                   long long size) {
+    const I e = thread_index();
+    if (e >= I(size)) return;
+    const I K = I(classes), n = e / K;
+    const long long label = labels[n];
+    targets[e] = label < 0 || label >= classes ? T(A(nan(""))) : label == e - n * K ? T(A(share)) : T(A(0));
+}
+
 // p = softmax of the logits; losses[n] = -sum over k of target * log softmax.
 extern "C" __global__ void softmax_cross_entropy(const T* logits, const A* target, A* p, A* losses,
                                                  long long classes) {

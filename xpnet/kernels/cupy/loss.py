@@ -1,4 +1,4 @@
-"""Softmax cross entropy for CuPy: two launches forward, one backward."""
+"""Softmax cross entropy for CuPy: two launches forward, three with labels, one backward."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import cupy
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import THREADS, launch_grid, power_of_two
+from xpnet.kernels.cupy.launch import THREADS, launch, launch_grid, power_of_two
 from xpnet.kernels.table import register
 
-__all__ = ["softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
+__all__ = ["one_hot", "softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
 
 
 def _launch(name: str, like: Array, blocks: int, threads: int, *arguments: Any) -> None:
     launch_grid("loss", name, like.dtype, is_wide(like.size), (blocks,), threads, *arguments)
+
+
+@register("cupy", "one_hot")
+def one_hot(t: Array, K: int, dtype: Any, share: float, checked: bool) -> Array:
+    """Return rows (N, K) of 0 with `share` at the place of each label (N,), int64; of NaN if it is no class."""
+    targets = cupy.empty((t.size, K), dtype)
+    launch("loss", "one_hot", targets, targets.size, cupy.ascontiguousarray(t), targets, float(share), K, targets.size)
+    return targets
 
 
 @register("cupy", "softmax_cross_entropy_forward")
