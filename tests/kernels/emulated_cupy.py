@@ -41,7 +41,12 @@ ELEMENTS = {
     "Word": "uint64",
     "long long": "int64",
 }
-STRUCTURES = {"Window": 14 * 4, "Product": 12 * 8, "Words": 32 * 8}  # bytes of what is passed by value
+STRUCTURES = {
+    "Window": 14 * 4,
+    "Product": 12 * 8,
+    "Words": 32 * 8,
+    "Additions": 3 * 128 * 8,
+}  # bytes of what is passed by value
 CREATING = ("empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "asarray", "arange")
 STRIDED = ("product_flat", "product_small", "product_large")  # are told how their arrays lie
 
@@ -173,6 +178,11 @@ class Emulator:
         }
 
 
+def address(a: Any) -> int:
+    """Return where an array of NumPy lies, or one that is CuPy's."""
+    return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
+
+
 @contextmanager
 def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
     """Import the kernels for CuPy with the stand-in; yield them by name, and leave no trace."""
@@ -185,6 +195,9 @@ def installed(emulator: Emulator) -> Iterator[dict[str, object]]:
     sys.modules.update(emulator.modules())
     try:
         importlib.import_module("xpnet.kernels.cupy")
+        for module in [m for n, m in sys.modules.items() if n.startswith("xpnet.kernels.cupy.")]:
+            if hasattr(module, "address"):
+                module.address = address
         yield {name: function for (library, name), function in table._TABLE.items() if library == "cupy"}
     finally:
         for name in set(sys.modules) - set(before):

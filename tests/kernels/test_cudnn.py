@@ -28,7 +28,6 @@ def own(tmp_path_factory):
 def module(own, monkeypatch):
     """xpnet.kernels.cupy.cudnn, which takes the addresses of NumPy's arrays."""
     found = sys.modules["xpnet.kernels.cupy.cudnn"]
-    monkeypatch.setattr(found, "_pointer", lambda a: a.ctypes.data)
     monkeypatch.setattr(found, "_handles", found._Handles())
     caches = found._front_end, found._plan
     for cache in caches:

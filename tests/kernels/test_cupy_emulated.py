@@ -402,6 +402,19 @@ def test_softmax_cross_entropy_of_nan_is_nan(own):
     assert np.isnan(own["softmax_cross_entropy_forward"](np.zeros((3, 3)), target * np.nan)[0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_add_all(own, dtype, rng):
+    """More than one launch holds, of all sizes, some of which lie with gaps, and of two types."""
+    shapes = [(3,), (1,), (0,), (70, 600), (4, 3, 2, 2), (5, 6)] + [(7,)] * 150
+    sums = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    terms = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    terms[3] = np.asfortranarray(terms[3])
+    sums.append(rng.standard_normal(9)), terms.append(rng.standard_normal(9))
+    expected = [a + b for a, b in zip(sums, terms, strict=True)]
+    own["add_all"](sums, terms)
+    compare(sums, expected)
+
+
 @pytest.mark.parametrize("shape", [(7,), (4, 6), (5, 16), (3, 2, 4, 5), (9, 1, 2, 4), (2, 3, 1, 1), (0, 3), ()])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_masks_are_those_of_numpy(own, dtype, shape, rng):

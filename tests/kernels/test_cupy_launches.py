@@ -8,7 +8,7 @@ from tests.kernels.counting_cupy import MODELS, count, total
 from xpnet.layers import Conv2D, GlobalPool2D, Sequential
 
 
-@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
+@pytest.mark.parametrize("name, most", [("LeNet", 50), ("ResNet-20", 271)])
 def test_launches_do_not_grow(name, most):
     """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
     make, shape = MODELS[name]
@@ -22,9 +22,9 @@ def test_a_layer_is_as_few_launches_as_documented():
     assert layers["block1_1 Residual"][0] == ["add_relu"]
     forward, backward = layers["norm BatchNorm"]
     assert forward == ["batch_norm_statistics", "batch_norm_train", "running_statistics"]
-    assert backward == ["batch_norm_sums", "batch_norm_gradient", "add", "add"]  # into the gradients of the model
+    assert backward == ["batch_norm_sums", "batch_norm_gradient"]
     assert layers["block1_1.body.0 Conv2D"][0] == ["im2col", "product"]
-    assert layers["optimizer"][0] == ["momentum"]
+    assert layers["optimizer"][0] == ["add_all", "momentum"]  # the gradients of all layers into those of the model
 
 
 def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():

@@ -20,7 +20,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from xpnet import config
 from xpnet.backend import Array, array_namespace, is_on_host
 from xpnet.functional import conv2d_forward
 from xpnet.kernels import find
@@ -31,7 +30,7 @@ from xpnet.layers.conv_transpose import ConvTranspose2D
 from xpnet.layers.data_format import from_nchw, to_nchw
 from xpnet.layers.linear import Dense, Flatten
 from xpnet.layers.norm import BatchNorm
-from xpnet.layers.observe import current_observer
+from xpnet.layers.observe import current_observer, is_looked_into
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.separable import SeparableConv2D
 
@@ -53,7 +52,7 @@ def weights_folded(model: Layer) -> Iterator[None]:
     One after another they take a fifth of the time: between two convolutions this code and its data are no longer in
     the processor's cache. Within such a context, as in the layers of a layer, there is nothing to do.
     """
-    if _folded.get() is not None or config.get("nan_guard") or current_observer() is not None:
+    if _folded.get() is not None or is_looked_into():
         yield
         return
     made = {}
@@ -75,7 +74,7 @@ def weights_folded(model: Layer) -> Iterator[None]:
 def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], Array]]:
     """Return how many of `layers`, `MOST` or fewer, are run as one, and the function that does it."""
     first, *rest = layers
-    if rest and not config.get("nan_guard") and current_observer() is None:
+    if rest and not is_looked_into():
         if not train and _may_be_one(first, rest[0]):
             known = _folded.get()
             pair = id(first), id(rest[0])

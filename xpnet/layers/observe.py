@@ -7,12 +7,13 @@ import contextvars
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from xpnet import config
 from xpnet.backend import Array
 
 if TYPE_CHECKING:
     from xpnet.layers.base import Layer
 
-__all__ = ["Observer", "current_observer", "observing"]
+__all__ = ["Observer", "current_observer", "is_looked_into", "observing"]
 
 
 class Observer:
@@ -49,6 +50,11 @@ class Observer:
 _observer: contextvars.ContextVar[Observer | None] = contextvars.ContextVar("xpnet_observer", default=None)
 
 current_observer = _observer.get
+
+
+def is_looked_into() -> bool:
+    """Tell whether an observer or the setting ``nan_guard`` looks at what each layer returns."""
+    return _observer.get() is not None or bool(config.get("nan_guard"))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from xpnet.backend import Array
 from xpnet.init import Fans, Initializer, draw
 from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
+from xpnet.layers.together import waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,11 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add a gradient, so that a layer used twice and micro-batches come out right."""
-        self.grad += gradient
+        others = waiting()
+        if others is None:
+            self.grad += gradient
+        else:
+            others.add(self.grad, gradient)
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, {self.data.dtype})"

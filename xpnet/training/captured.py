@@ -12,7 +12,7 @@ from xpnet import backend, config
 from xpnet.backend import Array, array_namespace, to_numpy
 from xpnet.errors import OutOfMemoryError, StateError
 from xpnet.layers.base import Layer
-from xpnet.layers.observe import current_observer
+from xpnet.layers.observe import is_looked_into
 from xpnet.losses import Loss
 from xpnet.training.step import forward_backward
 
@@ -99,7 +99,7 @@ class CapturedGradients:
             If the step cannot be recorded; nothing has been changed.
         """
         graph = None
-        if model.built and current_observer() is None and not config.get("nan_guard"):
+        if model.built and not is_looked_into():
             graph = self._find(model, loss, x, t, micro_batch, scale != 1.0)
         if graph is None:
             return forward_backward(model, loss, x, t, micro_batch=micro_batch, scale=scale, enter=enter)

@@ -11,6 +11,7 @@ import numpy as np
 from xpnet.backend import Array, array_namespace, device_of, wide_dtype
 from xpnet.layers.base import Layer
 from xpnet.layers.state import moving
+from xpnet.layers.together import added_together
 from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.training.shortage import advised
@@ -125,7 +126,8 @@ def _backward(
         enter("backward")
         if fresh:
             model.zero_grad()
-        model.backward(dy, need_dx=False)
+        with added_together(array_namespace(dy)):
+            model.backward(dy, need_dx=False)
 
 
 def _accumulate(

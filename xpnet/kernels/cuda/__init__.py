@@ -17,6 +17,7 @@ SOURCES = {
     "conv": (),
     "depthwise": ("place", "reduce"),
     "dropout": (),
+    "gradient": (),
     "graph": (),
     "loss": ("reduce",),
     "matmul": (),

@@ -21,7 +21,7 @@ import cupy
 from xpnet import config
 from xpnet.backend import Array
 from xpnet.backend.memory import is_out_of_memory
-from xpnet.kernels.cupy.launch import check_device
+from xpnet.kernels.cupy.launch import address, check_device
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first
 
@@ -142,18 +142,14 @@ def _run(operation: str, x: Array, W: Array, y: Array, window: Window) -> bool:
         return False
     arrays = [_aligned(a) for a in (x, cupy.ascontiguousarray(W), y)]  # what has just been made already is
     scratch = cupy.empty((max(1, plan.workspace),), dtype=cupy.uint8)  # of the pool: free for what comes next here
-    pointers = dict(zip(plan.tensors, map(_pointer, arrays), strict=True))
-    plan.graph.execute(pointers, _pointer(scratch), handle=_handle(request.device))
+    pointers = dict(zip(plan.tensors, map(address, arrays), strict=True))
+    plan.graph.execute(pointers, address(scratch), handle=_handle(request.device))
     return True
-
-
-def _pointer(a: Array) -> int:
-    return a.data.ptr
 
 
 def _aligned(a: Array) -> Array:
     """Return the array, or a copy where it begins in the middle of a flat buffer."""
-    return a if _pointer(a) % ALIGNMENT == 0 else a.copy()
+    return a if address(a) % ALIGNMENT == 0 else a.copy()
 
 
 def _handle(device: int) -> Any:

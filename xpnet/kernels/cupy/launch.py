@@ -17,6 +17,7 @@ from xpnet.kernels.layout import batch_first
 
 __all__ = [
     "THREADS",
+    "address",
     "check_device",
     "innermost",
     "kernel",
@@ -49,6 +50,11 @@ WINDOW = np.dtype(
 def kernel(source: str, name: str, dtype: Any, wide: bool) -> Any:
     """Return a kernel for arrays of one float type; CuPy compiles it at its first launch and keeps it on disk."""
     return cupy.RawKernel(code(source, dtype.name, wide), name, OPTIONS)
+
+
+def address(a: Array) -> int:
+    """Return where an array lies on the device."""
+    return a.data.ptr
 
 
 @functools.cache

@@ -19,7 +19,9 @@ def one_hot(t: Array, K: int, dtype: Any, share: float, checked: bool) -> Array:
     """Return rows (N, K) of 0 with `share` at the place of each label (N,), int64; of NaN if it is no class."""
     if t.device.type != "cpu":
         return loss.one_hot(t, K, dtype, share, checked)
-    return torch.from_numpy(loss.one_hot(t.numpy(), K, np.dtype(dtype_name(dtype)), share, checked))  # a third of the time
+    return torch.from_numpy(
+        loss.one_hot(t.numpy(), K, np.dtype(dtype_name(dtype)), share, checked)
+    )  # a third of the time
 
 
 @register("torch", "softmax_cross_entropy_forward")
