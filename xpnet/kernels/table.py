@@ -77,17 +77,35 @@ def uses_compiled() -> bool:
 
 def find(name: str, xp: Any) -> Callable[..., Any]:
     """Return the kernel to use for arrays of namespace `xp`."""
+    for library in _places.get(xp) or _look_in(xp):
+        kernel = _TABLE.get((library, name))
+        if kernel is not None:
+            return kernel
+    raise KeyError(f"there is no kernel {name!r}")
+
+
+# namespace -> libraries whose kernels its arrays get, the first choice first: a step asks dozens of times. Exchanged as
+# a whole when a setting changes, so that a thread which is about to enter what held before enters it in vain.
+_places: dict[Any, tuple[str, ...]] = {}
+
+
+def _look_in(xp: Any) -> tuple[str, ...]:
+    places = _places
+    found = ["agnostic"]
     if config.get("kernels") == "auto":
         library = _library(xp)
-        if library not in _LOADED:
-            load(library)
+        load(library)
+        found.insert(0, library)
         if library == "numpy" and uses_compiled():
-            if "compiled" not in _LOADED:
-                load("compiled")
-            own = _TABLE.get(("compiled", name))
-            if own is not None:
-                return own
-        own = _TABLE.get((library, name))
-        if own is not None:
-            return own
-    return _TABLE["agnostic", name]
+            load("compiled")
+            found.insert(0, "compiled")
+    return places.setdefault(xp, tuple(found))
+
+
+def _forget(_: Any) -> None:
+    global _places
+    _places = {}
+
+
+for _setting in ("compiled", "kernels"):
+    config.listen(_setting, _forget)

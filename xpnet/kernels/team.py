@@ -48,6 +48,9 @@ def run_all(calls: Sequence[Callable[[], object]], *, products: bool = False, at
     at_most : int, optional
         Calls at a time, at least one: as many as there is scratch memory for.
     """
+    if len(calls) == 1 and not products:
+        calls[0]()
+        return
     threads = 1 if len(calls) == 1 else threads_beside_blas() if products else threads_allowed()
     helpers = max(1, min(threads, len(calls), len(calls) if at_most is None else at_most)) - 1
     # also for one call after another: or else BLAS's threads, and with them the bits, would depend on who else is in it
@@ -92,7 +95,11 @@ def run_ranges(kernel: Callable[..., None], arguments: tuple, count: int, elemen
 
     `elements` are what all of them together go through.
     """
-    parts = cut(count, parts_worth(threads_allowed(), count, elements))
+    worth = parts_worth(threads_allowed(), count, elements)
+    if worth == 1:
+        kernel(*arguments, 0, count, *rest)
+        return
+    parts = cut(count, worth)
     run_all([functools.partial(kernel, *arguments, part.start, part.stop, *rest) for part in parts])
 
 
