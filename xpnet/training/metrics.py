@@ -31,7 +31,7 @@ def count_correct(y: Array, t: Array) -> Array:
 def _labels(t: Array) -> Array:
     """Return class numbers (N,) of int64 from labels or one-hot rows."""
     xp = array_namespace(t)
-    return xp.astype(xp.argmax(t, axis=1) if len(t.shape) == 2 else t, xp.int64)
+    return xp.astype(xp.argmax(t, axis=1) if len(t.shape) == 2 else t, xp.int64, copy=False)
 
 
 def _kept(t: Array, ignore_index: int | None) -> Array | None:
