@@ -160,14 +160,34 @@ def test_operations_by_either_kernels(library, case: Case, rng):
             assert_close(got, backend.to_numpy(expected), terms=case.terms)
 
 
+@pytest.mark.parametrize("library", sorted({library for library, name in FASTER if name == "add_all"}))
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_add_all(library, dtype, rng):
+    """Whatever the sizes and the orders in memory; float16 is added as one number to another."""
+    shapes = [(3,), (1,), (40, 30), (5, 3, 2, 2)] * 50
+    host = rng.standard_normal((2, sum(map(math.prod, shapes)))).astype(dtype)
+    ends = np.cumsum([0, *map(math.prod, shapes)])
+    parts = [[row[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False)] for row in host]
+    with backend.using(backend_of(library), dtype=dtype) as chosen:
+        flat = backend.asarray(host[0], copy=True)
+        sums = [flat[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False)]
+        terms = [backend.asarray(part) for part in parts[1]]
+        turned = [chosen.xp.permute_dims(backend.asarray(part.T.copy()), (3, 2, 1, 0)) for part in parts[1][3::4]]
+        terms[3::4] = turned
+        find("add_all", chosen.xp)(sums, terms)
+        np.testing.assert_array_equal(backend.to_numpy(flat), host[0] + host[1])
+
+
 @pytest.mark.parametrize("library, name", FASTER)
 def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     """Else the comparisons above would compare nothing."""
     namespace(library)
     if name.endswith("_update") or name in ("add", "add_relu", "normalised_weights"):
         pytest.skip("compared by its arguments alone")
-    if name in ("image_order", "weight_order"):
+    if name in ("image_order", "weight_order", "bytes_to_wait"):
         pytest.skip("a preference: nothing to compare")
+    if name == "add_all":
+        pytest.skip("compared below")
     called = []
     kernel = table._TABLE[library, name]
     monkeypatch.setitem(table._TABLE, (library, name), lambda *a, **k: (called.append(1), kernel(*a, **k))[1])

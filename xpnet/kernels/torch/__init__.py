@@ -5,6 +5,6 @@ autograd records what it knows, the forward of a convolution for instance.
 """
 
 from xpnet.kernels.memory import prepare
-from xpnet.kernels.torch import activation, conv, linear, loss, norm, optim, pool, special
+from xpnet.kernels.torch import activation, conv, gradient, linear, loss, norm, optim, pool, special
 
-__all__ = ["activation", "conv", "linear", "loss", "norm", "optim", "pool", "prepare", "special"]
+__all__ = ["activation", "conv", "gradient", "linear", "loss", "norm", "optim", "pool", "prepare", "special"]
