@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.kernels.emulated_cupy import Emulator, compiler, folder_of_kernels, installed
+from tests.kernels.comparing import DTYPES, agnostic, compare, lie, needs_compiler
+from tests.kernels.emulated_cupy import folder_of_kernels
 from tests.kernels.fake_cupy import Array, Complete, complete
 from tests.operations import CASES, Case
 from xpnet import backend, config
 from xpnet.errors import ArrayMismatchError
-from xpnet.kernels import cuda, find, table
+from xpnet.kernels import cuda, find
 from xpnet.kernels.geometry import make_window
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
@@ -31,40 +32,7 @@ from xpnet.random import keep_mask
 from xpnet.testing import assert_close
 from xpnet.training import train_step
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
-DTYPES = ("float32", "float64", "float16")
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    return Emulator(folder_of_kernels(tmp_path_factory))
-
-
-@pytest.fixture(scope="module")
-def own(emulator):
-    """The kernels for CuPy by name."""
-    with installed(emulator) as kernels:
-        yield kernels
-
-
-@pytest.fixture
-def on_numpy(own, monkeypatch):
-    """NumPy's arrays are worked on by the kernels for CuPy."""
-    mine = {("numpy", name): function for name, function in own.items()}
-    others = {key: f for key, f in table._TABLE.items() if key[0] not in ("numpy", "compiled")}
-    monkeypatch.setattr(table, "_TABLE", others | mine)
-
-
-def agnostic(name):
-    return table._TABLE["agnostic", name]
-
-
-def compare(got, expected, terms=1):
-    for a, b in zip(got, expected, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            assert a.dtype == b.dtype
-            assert_close(a, b.astype(np.float64), terms=terms)
+pytestmark = needs_compiler
 
 
 def test_signatures(own):
@@ -102,18 +70,6 @@ def random_window(rng, size):
         if all(e <= n + sum(p) for e, n, p in zip(extent, size, padding, strict=True)):
             return make_window("test", size, *(list(map(int, a)) for a in (kernel, stride)), padding,
                                list(map(int, dilation)))  # fmt: skip
-
-
-def lie(rng, a):
-    """The same values, lying in memory as (N, C, H, W), as (C, H, W, N), or with gaps."""
-    kind = rng.integers(3)
-    if kind == 0:
-        return np.ascontiguousarray(a)
-    if kind == 1:
-        return np.ascontiguousarray(a.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
-    wide = np.zeros((*a.shape[:3], 2 * a.shape[3]), a.dtype)
-    wide[..., ::2] = a
-    return wide[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
-from xpnet.layers import Conv2D, GlobalPool2D, Sequential
+from xpnet.layers import Activation, Conv2D, GlobalPool2D, Sequential
 
 
 @pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
@@ -32,3 +32,27 @@ def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
     forward, backward = layers["1 Conv2D"]
     assert forward == ["depthwise_forward", "add_bias"]
     assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]
+
+
+ACTIVATIONS = (
+    *(
+        "elu",
+        "gelu",
+        "hard_sigmoid",
+        "hard_swish",
+        "leaky_relu",
+        "mish",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+    ),
+    *("softsign", "tanh"),
+)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_a_launch_each_way(name):
+    layers = count(Sequential(Conv2D(3, 1), Activation(name), GlobalPool2D()), (2, 8, 8), classes=3)
+    assert [len(way) for way in layers["1 Activation"]] == [1, 1]

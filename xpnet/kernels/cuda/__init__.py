@@ -15,8 +15,10 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 SOURCES = {
     "activation": ("reduce", "relu"),
     "conv": (),
+    "curves": ("bounded", "reduce"),
     "depthwise": ("place", "reduce"),
     "dropout": (),
+    "gated": ("bounded",),
     "graph": (),
     "loss": ("reduce",),
     "matmul": (),

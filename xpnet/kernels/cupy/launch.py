@@ -18,6 +18,7 @@ from xpnet.kernels.layout import batch_first
 __all__ = [
     "THREADS",
     "check_device",
+    "each_element",
     "innermost",
     "kernel",
     "launch",
@@ -91,6 +92,20 @@ def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> Non
     """Run a kernel with one thread for each of `size` elements, on arrays of the float type of `like`."""
     wide = is_wide(max(size, like.size))
     launch_grid(source, name, like.dtype, wide, (-(-size // THREADS),), THREADS, *arguments)
+
+
+def each_element(
+    source: str, name: str, *arrays: Array, numbers: tuple[float, ...] = (), overwrite: bool = False
+) -> Array:
+    """Return what a kernel makes of arrays of one shape, element by element; with `overwrite`, where the first is.
+
+    Its arguments are the arrays, what it makes, the numbers, and how many elements there are.
+    """
+    given = [packed(a) for a in arrays]
+    made = given[0] if overwrite else cupy.empty_like(given[0])
+    if made.size:
+        launch(source, name, made, made.size, *given, made, *numbers, made.size)
+    return unpacked(made)
 
 
 def launch_sums(
