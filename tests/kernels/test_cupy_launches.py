@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
-from xpnet.layers import Activation, Conv2D, GlobalPool2D, Sequential
+from xpnet.layers import Activation, Conv2D, GlobalPool2D, GroupNorm, InstanceNorm, LayerNorm, Sequential
 
 
 @pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
@@ -56,3 +56,12 @@ ACTIVATIONS = (
 def test_an_activation_is_a_launch_each_way(name):
     layers = count(Sequential(Conv2D(3, 1), Activation(name), GlobalPool2D()), (2, 8, 8), classes=3)
     assert [len(way) for way in layers["1 Activation"]] == [1, 1]
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(), GroupNorm(3), InstanceNorm()], ids=lambda layer: type(layer).__name__)
+def test_norms_of_each_image_are_two_launches_each_way_and_one_for_the_scales(layer):
+    layers = count(Sequential(Conv2D(3, 1), layer, GlobalPool2D()), (2, 8, 8), classes=3)
+    forward, backward = layers[f"1 {type(layer).__name__}"]
+    assert forward == ["group_norm_statistics", "group_norm"]
+    scales = ["group_norm_scale_gradients", "add", "add"]  # into the gradients of the model
+    assert backward == ["group_norm_sums", "group_norm_gradient", *scales * bool(layer.parameters())]

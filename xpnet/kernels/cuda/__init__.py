@@ -20,6 +20,7 @@ SOURCES = {
     "dropout": (),
     "gated": ("bounded",),
     "graph": (),
+    "group_norm": ("reduce",),
     "loss": ("reduce",),
     "matmul": (),
     "norm": ("reduce", "relu"),

@@ -16,7 +16,7 @@ __device__ inline Gate normal(A x) {
     return {A(0.5) * erfc(x * A(-0.70710678118654752)), A(0.39894228040143268) * exp(A(-0.5) * x * x)};
 }
 
-// (1 + tanh(u)) / 2, with u = sqrt(2 / pi) (x + 0.044715 x^3).
+// (1 + tanh(u)) / 2, which is logistic(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3).
 __device__ inline Gate normal_by_tanh(A x) {
     const A scale = A(2 * 0.79788456080286536), cubic = A(0.044715) * scale, square = x * x;
     const Gate gate = logistic(x * (square * cubic + scale));

@@ -18,6 +18,7 @@ from xpnet.kernels.layout import batch_first
 __all__ = [
     "THREADS",
     "check_device",
+    "contiguous",
     "each_element",
     "innermost",
     "kernel",
@@ -132,6 +133,11 @@ def window_argument(window: Window) -> np.ndarray:
     (top, bottom), (left, right) = window.padding
     values = (*window.input, *window.output, *window.kernel, *window.stride, top, bottom, left, right, *window.dilation)
     return np.array(values, dtype=WINDOW)
+
+
+def contiguous(a: Array | None, dtype: Any) -> Array | None:
+    """Return an optional array of some numbers in C order and of a type, as kernels take it."""
+    return None if a is None else cupy.ascontiguousarray(a, dtype=dtype)
 
 
 def innermost(x: Array) -> Array:
