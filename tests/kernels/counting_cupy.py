@@ -21,7 +21,7 @@ from tests.kernels.emulated_cupy import CREATING, Emulator, standing_in
 from xpnet.layers import Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, ResNet
-from xpnet.optim import Momentum
+from xpnet.optim import Momentum, Optimizer
 from xpnet.training import train_step
 
 launched: list[str] = []
@@ -147,12 +147,14 @@ class ByLayer:
             yield
 
 
-def count(model: Layer, shape: tuple[int, ...], classes: int = 10) -> dict[str, list[list[str]]]:
+def count(
+    model: Layer, shape: tuple[int, ...], classes: int = 10, optimizer: Optimizer | None = None
+) -> dict[str, list[list[str]]]:
     """Return the launches of a second training step, of each layer [forward, backward], and of "loss" and the rest."""
     with counting():
         x, t = xp.zeros((*shape, 4), dtype=np.float32).transpose(3, 0, 1, 2), xp.zeros((4,), dtype=np.int64)
         model.build(shape, rng=1)
-        loss, optimizer = SoftmaxCrossEntropy(), Momentum()
+        loss, optimizer = SoftmaxCrossEntropy(), optimizer or Momentum()
         train_step(model, loss, optimizer, x, t)
         launched.clear()
         seen = ByLayer(model)

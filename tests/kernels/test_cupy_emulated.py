@@ -369,47 +369,6 @@ def test_dropout_by_numbers_in_memory(own, rng):
     np.testing.assert_array_equal(mask, keep_mask(x.shape, 0.5, values[3], 1, values[68]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rates", [False, True])
-def test_optimizers(own, emulator, dtype, rates, rng):
-    for name in [n for n in own if n.endswith("_update")]:
-        parameters = inspect.signature(own[name]).parameters.values()
-        arrays = [rng.standard_normal(700) for _ in range(2)]
-        arrays += [rng.random(700) for p in list(parameters)[2:] if p.kind is not p.KEYWORD_ONLY]
-        numbers = {p.name: 3 if p.name == "step" else 0.3 for p in parameters if p.kind is p.KEYWORD_ONLY}
-        if rates:
-            numbers["lr"] = rng.random(700).astype(dtype)
-        results = []
-        for kernel in (own[name], agnostic(name)):
-            given = [a.astype(dtype) for a in arrays]
-            assert kernel(*given, **numbers) is None
-            results.append(given)
-        compare(*results, terms=5)
-        gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
-        assert own[name](*gaps, **numbers) is None
-        compare(gaps, results[1], terms=5)
-
-
-@pytest.mark.parametrize("gaps", [False, True])
-def test_master_weights(own, gaps, rng):
-    """Bit for bit: rounding to even, weights that somebody has written, beyond float16, NaN and zeros."""
-    master = rng.standard_normal(700).astype(np.float32)
-    master[:4] = 1.0 + 2.0**-11, 1.0 + 3 * 2.0**-11, 60000.0, 1e-9
-    w = master.astype(np.float16)
-    w[5:8], w[8:10], master[9] = (2.0, np.nan, np.inf), 0.0, -0.0
-    g = rng.standard_normal(700).astype(np.float16)
-    g[3] = np.inf
-    results = []
-    for kernels in (own.get, agnostic):
-        arrays = [np.repeat(a, 2)[::2] if gaps else a.copy() for a in (w, g, master)]
-        wide = kernels("widen_weights")(*arrays, factor=1 / 1024)
-        arrays[2] += 2.0**-12
-        assert kernels("narrow_weights")(arrays[0], arrays[2]) is None
-        results.append([wide, *arrays])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b, strict=True)
-
-
 @pytest.mark.usefixtures("on_numpy")
 def test_steps_in_float16(rng):
     """Three updates with a loss scale; the kernels for CuPy against the agnostic ones."""

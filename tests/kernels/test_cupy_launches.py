@@ -6,6 +6,7 @@ import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
 from xpnet.layers import Activation, Conv2D, GlobalPool2D, GroupNorm, InstanceNorm, LayerNorm, Sequential
+from xpnet.optim import LAMB, AdaDelta, Adam, AdamW, Lion, Momentum
 
 
 @pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
@@ -65,3 +66,19 @@ def test_norms_of_each_image_are_two_launches_each_way_and_one_for_the_scales(la
     assert forward == ["group_norm_statistics", "group_norm"]
     scales = ["group_norm_scale_gradients", "add", "add"]  # into the gradients of the model
     assert backward == ["group_norm_sums", "group_norm_gradient", *scales * bool(layer.parameters())]
+
+
+OPTIMIZERS = [
+    (AdamW(), ["decay_weights", "adam"]),
+    (Adam(amsgrad=True), ["amsgrad"]),
+    (AdaDelta(), ["adadelta"]),
+    (Lion(), ["lion"]),
+    (LAMB(weight_decay=0.01), ["lamb_step", "lamb_norms", "lamb"]),
+    (Momentum(weight_decay=0.01), ["decay_gradient", "momentum"]),
+]
+
+
+@pytest.mark.parametrize("optimizer, launches", OPTIMIZERS, ids=lambda value: type(value).__name__)
+def test_an_update_is_a_launch_for_the_whole_model_and_one_for_its_decay(optimizer, launches):
+    layers = count(Sequential(Conv2D(3, 1), Conv2D(3, 1), GlobalPool2D()), (2, 8, 8), 3, optimizer)
+    assert layers["optimizer"][0] == launches

@@ -21,6 +21,7 @@ SOURCES = {
     "gated": ("bounded",),
     "graph": (),
     "group_norm": ("reduce",),
+    "lamb": ("reduce",),
     "loss": ("reduce",),
     "matmul": (),
     "norm": ("reduce", "relu"),
