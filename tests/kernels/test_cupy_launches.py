@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
-from xpnet.layers import Activation, Conv2D, GlobalPool2D, GroupNorm, InstanceNorm, LayerNorm, Sequential
+from xpnet.layers import (
+    Activation,
+    AdaptivePool2D,
+    Conv2D,
+    Dense,
+    GlobalPool2D,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Sequential,
+)
 from xpnet.optim import LAMB, AdaDelta, Adam, AdamW, Lion, Momentum
 
 
-@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 334)])
+@pytest.mark.parametrize("name, most", [("LeNet", 64), ("ResNet-20", 329)])
 def test_launches_do_not_grow(name, most):
     """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
     make, shape = MODELS[name]
@@ -66,6 +76,14 @@ def test_norms_of_each_image_are_two_launches_each_way_and_one_for_the_scales(la
     assert forward == ["group_norm_statistics", "group_norm"]
     scales = ["group_norm_scale_gradients", "add", "add"]  # into the gradients of the model
     assert backward == ["group_norm_sums", "group_norm_gradient", *scales * bool(layer.parameters())]
+
+
+@pytest.mark.parametrize("mode", ["average", "max"])
+def test_pooling_to_a_given_size_is_a_launch_each_way(mode):
+    pools = AdaptivePool2D(3, mode=mode), GlobalPool2D(mode=mode)
+    layers = count(Sequential(Conv2D(3, 1), *pools, Dense(3)), (2, 8, 8), 3)
+    for name in ("1 AdaptivePool2D", "2 GlobalPool2D"):
+        assert layers[name] == [[f"bin_{mode}_forward"], [f"bin_{mode}_backward"]]
 
 
 OPTIMIZERS = [
