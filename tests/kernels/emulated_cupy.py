@@ -39,6 +39,7 @@ ELEMENTS = {
     "BFloat16": "bfloat16",
     "bool": "bool",
     "Word": "uint64",
+    "long long": "int64",
 }
 STRUCTURES = {"Window": 14 * 4, "Product": 12 * 8, "Words": 32 * 8}  # bytes of what is passed by value
 CREATING = ("empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "asarray", "arange")

@@ -202,13 +202,7 @@ def _targets(op: str, xp: Any, logits: Array, t: Array, ignore_index: int | None
         kept = xp.astype(t != int(ignore_index), wide)[:, None]
     if is_on_host(t):
         _check_labels(op, t if ignore_index is None else t[t != int(ignore_index)], K)
-    target = find("one_hot", xp)(t, K, wide)
-    if kept is not None:
-        target *= kept  # it may be the number of a class
-    if not is_on_host(t):
-        total = xp.sum(target, axis=1, keepdims=True)  # 1 for a valid label, 0 for others
-        target /= total if kept is None else total + (1.0 - kept)  # 0/0 = NaN
-    return target, kept
+    return find("one_hot", xp)(t, K, wide, kept), kept
 
 
 def _check_labels(op: str, t: Array, K: int) -> None:

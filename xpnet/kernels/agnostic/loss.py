@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.backend import Array, array_namespace, device_of, wide_dtype
+from xpnet.backend import Array, array_namespace, device_of, is_on_host, wide_dtype
 from xpnet.kernels.table import register
 
 __all__ = ["one_hot", "softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
 
 
 @register("agnostic", "one_hot")
-def one_hot(t: Array, K: int, dtype: Any) -> Array:
-    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; at none if it is no class."""
+def one_hot(t: Array, K: int, dtype: Any, kept: Array | None) -> Array:
+    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; of 0 alone where `kept` (N, 1) is 0.
+
+    On the host nobody gives a label that is no class; elsewhere, where nobody looks, its row is NaN.
+    """
     xp = array_namespace(t)
     classes = xp.arange(K, dtype=xp.int64, device=device_of(t))
-    return xp.astype(t[:, None] == classes[None, :], dtype)
+    target = xp.astype(t[:, None] == classes[None, :], dtype)
+    if kept is not None:
+        target *= kept  # it may be the number of a class
+    if not is_on_host(t):
+        total = xp.sum(target, axis=1, keepdims=True)  # 1 for a valid label, 0 for others
+        target /= total if kept is None else total + (1.0 - kept)  # 0/0 = NaN
+    return target
 
 
 @register("agnostic", "softmax_cross_entropy_forward")

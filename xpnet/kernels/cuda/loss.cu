@@ -1,5 +1,18 @@
 // Softmax cross entropy: one block for each row of (N, K) arrays. Needs reduce.cuh.
 
+// Rows of 0 with a 1 at the label; of 0 where `kept` is 0, if it is not null; of NaN where the label is no class.
+extern "C" __global__ void one_hot(const long long* t, const T* kept, T* rows, long long classes, long long size) {
+    const I e = thread_index();
+    if (e >= I(size)) return;
+    const I n = e / I(classes), k = e % I(classes);
+    if (kept && A(kept[n]) == A(0)) {
+        rows[e] = T(A(0));
+        return;
+    }
+    const long long label = t[n];
+    rows[e] = T(A(label == k) / A(label >= 0 && label < classes));
+}
+
 // p = softmax of the logits; losses[n] = -sum over k of target * log softmax.
 extern "C" __global__ void softmax_cross_entropy(const T* logits, const A* target, A* p, A* losses,
                                                  long long classes) {

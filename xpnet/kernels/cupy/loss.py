@@ -1,4 +1,4 @@
-"""Softmax cross entropy for CuPy: two launches forward, one backward."""
+"""Softmax cross entropy for CuPy: two launches forward, one backward, and one for the targets of labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ import cupy
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import THREADS, launch_grid, power_of_two
+from xpnet.kernels.cupy.launch import THREADS, contiguous, launch, launch_grid, power_of_two
 from xpnet.kernels.table import register
 
-__all__ = ["softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
+__all__ = ["one_hot", "softmax_cross_entropy_backward", "softmax_cross_entropy_forward"]
 
 
 def _launch(name: str, like: Array, blocks: int, threads: int, *arguments: Any) -> None:
     launch_grid("loss", name, like.dtype, is_wide(like.size), (blocks,), threads, *arguments)
+
+
+@register("cupy", "one_hot")
+def one_hot(t: Array, K: int, dtype: Any, kept: Array | None) -> Array:
+    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; of 0 alone where `kept` (N, 1) is 0.
+
+    The row of a label that is no class is NaN.
+    """
+    target = cupy.empty((t.shape[0], K), dtype)
+    launch(
+        "loss", "one_hot", target, target.size, contiguous(t, t.dtype), contiguous(kept, dtype), target, K, target.size
+    )
+    return target
 
 
 @register("cupy", "softmax_cross_entropy_forward")

@@ -15,12 +15,16 @@ __all__ = ["one_hot", "softmax_cross_entropy_forward"]
 
 
 @register("torch", "one_hot")
-def one_hot(t: Array, K: int, dtype: Any) -> Array:
-    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; at none if it is no class."""
+def one_hot(t: Array, K: int, dtype: Any, kept: Array | None) -> Array:
+    """Return rows (N, K) of 0 with a 1 at the place of each label (N,), int64; of 0 alone where `kept` (N, 1) is 0.
+
+    On the host nobody gives a label that is no class; elsewhere, where nobody looks, its row is NaN.
+    """
     if t.device.type != "cpu":
-        return loss.one_hot(t, K, dtype)
+        return loss.one_hot(t, K, dtype, kept)
     hot = t.numpy()[:, None] == np.arange(K)  # in a third of torch's time
-    return torch.from_numpy(hot.astype(dtype_name(dtype)))
+    target = torch.from_numpy(hot.astype(dtype_name(dtype)))
+    return target if kept is None else target * kept
 
 
 @register("torch", "softmax_cross_entropy_forward")
