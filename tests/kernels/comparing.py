@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
-from tests.kernels.emulated_cupy import compiler
-from xpnet.kernels import table
+from tests.kernels.emulated_cupy import compiler, parse
+from xpnet.kernels import cuda, table
 from xpnet.testing import assert_close
 
 DTYPES = ("float32", "float64", "float16")
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
+# such tests are the last of a file: without them what is above may compare less than it seems to
+needs_one_process = pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ, reason="several processes share the tests that run them"
+)
+
+
+def kernels_of(*sources):
+    """The names of all kernels of some source files."""
+    return {name for source in sources for name in parse(cuda.code(source, "float32", False))}
 
 
 def agnostic(name):

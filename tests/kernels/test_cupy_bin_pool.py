@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.comparing import DTYPES, agnostic, compare, lie, needs_compiler
+from tests.kernels.comparing import DTYPES, agnostic, compare, kernels_of, lie, needs_compiler, needs_one_process
 
 pytestmark = needs_compiler
 
@@ -21,13 +21,13 @@ def test_bins_of_random_sizes_and_with_ties(own, emulator, dtype, mode, rng):
         x = lie(rng, rng.integers(-2, 3, (N, C, *image)).astype(dtype))
         dy = lie(rng, rng.standard_normal((N, C, *size)).astype(dtype))
         results = []
-        emulator.launched.clear()
-        for kernels in (own.get, agnostic):
-            y = kernels("bin_pool2d_forward")(x, size, mode, 0.0)
-            dx = kernels("bin_pool2d_backward")(dy, None if mode == "average" else x, y, x.shape, mode, 0.0)
-            results.append([y, dx])
+        with emulator.noting() as launched:
+            for kernels in (own.get, agnostic):
+                y = kernels("bin_pool2d_forward")(x, size, mode, 0.0)
+                dx = kernels("bin_pool2d_backward")(dy, None if mode == "average" else x, y, x.shape, mode, 0.0)
+                results.append([y, dx])
         compare(*results, terms=16)
-        assert emulator.launched == {f"bin_{mode}_forward", f"bin_{mode}_backward"}
+        assert launched == {f"bin_{mode}_forward", f"bin_{mode}_backward"}
 
 
 def test_a_bin_with_nan_is_nan_and_the_first_one_gets_the_gradient(own, rng):
@@ -55,3 +55,8 @@ def test_norms_are_left_to_the_agnostic_kernel(own, rng):
         y = kernels("bin_pool2d_forward")(x, (1, 1), "lp", 3.0)
         results.append([y, kernels("bin_pool2d_backward")(dy, x, y, x.shape, "lp", 3.0)])
     compare(*results, terms=20)
+
+
+@needs_one_process
+def test_every_kernel_has_been_run(emulator):
+    assert kernels_of("bin_pool") <= emulator.launched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.comparing import DTYPES, agnostic, compare, lie, needs_compiler
+from tests.kernels.comparing import DTYPES, agnostic, compare, kernels_of, lie, needs_compiler, needs_one_process
 
 pytestmark = needs_compiler
 
@@ -32,15 +32,15 @@ def test_values_and_gradients(own, emulator, dtype, shape, groups, scales, rng):
     gamma, beta = (rng.standard_normal(groups * scales).astype(dtype) for _ in range(2))
     for scale, shift in ((gamma, beta), (None, None), (gamma, None)):
         results = []
-        emulator.launched.clear()
-        for kernels in (own.get, agnostic):
-            y, *statistics = kernels("group_norm_forward")(x, scale, shift, groups, scales, 1e-5)
-            if not results:
-                middle = statistics  # the same for both, since their rounding is not what is compared
-            gradients = kernels("group_norm_backward")(dy, x, scale, *middle, groups, scales, scale is not None)
-            results.append([y, *statistics, *gradients])
+        with emulator.noting() as launched:
+            for kernels in (own.get, agnostic):
+                y, *statistics = kernels("group_norm_forward")(x, scale, shift, groups, scales, 1e-5)
+                if not results:
+                    middle = statistics  # the same for both, since their rounding is not what is compared
+                gradients = kernels("group_norm_backward")(dy, x, scale, *middle, groups, scales, scale is not None)
+                results.append([y, *statistics, *gradients])
         compare(*results, terms=4 * x.size)
-        assert len(emulator.launched - {"sum_parts"}) == (5 if scale is not None else 4)
+        assert len(launched - {"sum_parts"}) == (5 if scale is not None else 4)
 
 
 def test_infinite_and_nan_values_stay_in_their_image(own, rng):
@@ -74,3 +74,8 @@ def test_the_cut_depends_on_the_shape_alone(own, rng):
     )
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@needs_one_process
+def test_every_kernel_has_been_run(emulator):
+    assert kernels_of("group_norm") <= emulator.launched

@@ -93,10 +93,11 @@ OPTIMIZERS = [
     (Lion(), ["lion"]),
     (LAMB(weight_decay=0.01), ["lamb_step", "lamb_norms", "lamb"]),
     (Momentum(weight_decay=0.01), ["decay_gradient", "momentum"]),
+    (Momentum(clip_norm=1.0), ["square_sum", "sqrt", "clip_by_norm", "momentum"]),
 ]
 
 
 @pytest.mark.parametrize("optimizer, launches", OPTIMIZERS, ids=lambda value: type(value).__name__)
-def test_an_update_is_a_launch_for_the_whole_model_and_one_for_its_decay(optimizer, launches):
+def test_an_update_is_a_launch_for_the_whole_model_and_few_more(optimizer, launches):
     layers = count(Sequential(Conv2D(3, 1), Conv2D(3, 1), GlobalPool2D()), (2, 8, 8), 3, optimizer)
     assert layers["optimizer"][0] == launches

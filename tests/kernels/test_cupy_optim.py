@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.kernels.comparing import DTYPES, agnostic, compare, needs_compiler
+from tests.kernels.comparing import DTYPES, agnostic, compare, kernels_of, needs_compiler, needs_one_process
 
 pytestmark = needs_compiler
 
@@ -25,13 +25,13 @@ def test_optimizers(own, emulator, dtype, rates, rng):
         if rates:
             numbers["lr"] = rng.random(700).astype(dtype)
         results = []
-        emulator.launched.clear()
-        for kernel in (own[name], agnostic(name)):
-            given = [a.astype(dtype) for a in arrays]
-            assert kernel(*given, **numbers) is None
-            results.append(given)
+        with emulator.noting() as launched:
+            for kernel in (own[name], agnostic(name)):
+                given = [a.astype(dtype) for a in arrays]
+                assert kernel(*given, **numbers) is None
+                results.append(given)
         compare(*results, terms=5)
-        assert len(emulator.launched) == 1
+        assert len(launched) == 1
         gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
         assert own[name](*gaps, **numbers) is None
         compare(gaps, results[1], terms=5)
@@ -89,13 +89,35 @@ def test_lamb(own, emulator, dtype, decayed, rates, rng):
     numbers = {"lr": lr, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "step": 3, "decay": decay}
     for cut in (parts, [...]):
         results = []
-        emulator.launched.clear()
-        for kernels in (own.get, agnostic):
-            given = [a.astype(dtype) for a in arrays]
-            assert kernels("lamb_update")(*given, **numbers, parts=cut) is None
-            results.append(given)
+        with emulator.noting() as launched:
+            for kernels in (own.get, agnostic):
+                given = [a.astype(dtype) for a in arrays]
+                assert kernels("lamb_update")(*given, **numbers, parts=cut) is None
+                results.append(given)
         compare(*results, terms=5)
-        assert emulator.launched == {"lamb_step", "lamb_norms", "lamb"}
+        assert launched == {"lamb_step", "lamb_norms", "lamb"}
         gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]
         assert own["lamb_update"](*gaps, **numbers, parts=cut) is None
         compare(gaps, results[1], terms=5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 700, 40_000])
+def test_clipping_by_norm(own, dtype, size, rng):
+    """A norm within the limit and beyond it; with 40,000 elements the sum has several parts."""
+    g = (0.1 * rng.standard_normal(size)).astype(dtype)
+    for lying in (g, np.repeat(g, 2)[::2]):
+        results = []
+        for kernels in (own.get, agnostic):
+            clip, norm = kernels("clip_by_norm"), np.sqrt(kernels("square_sum")(lying))
+            results.append([norm, *(clip(lying, norm, float(norm[0]) * factor) for factor in (0.5, 2.0))])
+        compare(*results, terms=size)
+        np.testing.assert_array_equal(results[0][2], g)
+    for norm in (np.inf, np.nan):
+        given = np.array([norm], dtype)
+        compare([own["clip_by_norm"](g, given, 1.0)], [agnostic("clip_by_norm")(g, given, 1.0)])
+
+
+@needs_one_process
+def test_every_kernel_has_been_run(emulator):
+    assert kernels_of("clip", "lamb", "optim") <= emulator.launched

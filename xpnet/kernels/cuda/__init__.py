@@ -15,6 +15,7 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 SOURCES = {
     "activation": ("reduce", "relu"),
     "bin_pool": ("place",),
+    "clip": ("reduce",),
     "conv": (),
     "curves": ("bounded", "reduce"),
     "depthwise": ("place", "reduce"),

@@ -6,6 +6,7 @@ Imported when the first CuPy array comes by. Nothing here waits for the device.
 from xpnet.kernels.cupy import (
     activation,
     bias,
+    clip,
     conv,
     cudnn,
     curves,
@@ -26,6 +27,7 @@ from xpnet.kernels.cupy import (
 __all__ = [
     "activation",
     "bias",
+    "clip",
     "conv",
     "cudnn",
     "curves",
