@@ -1,8 +1,8 @@
 """How many launches a training step takes on CuPy, counted without a GPU: nothing is computed, all arrays stay zero.
 
-``python -m tests.kernels.counting_cupy`` prints them by layer. Counted are the kernels of this project, and of NumPy's
-operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy. CuPy may split a reduction in
-two, and cuBLAS a product, which is not seen here.
+``python -m tests.kernels.counting_cupy`` prints them by layer, and those of each operation. Counted are the kernels
+of this project, and of NumPy's operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy.
+CuPy may split a reduction in two, and cuBLAS a product, which is not seen here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from tests.kernels.emulated_cupy import CREATING, Emulator, standing_in
+from tests.operations import CASES, Case
 from xpnet.layers import Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, ResNet
@@ -165,6 +166,27 @@ def count(
     return seen.counts
 
 
+def count_operation(case: Case) -> tuple[list[str], list[str]]:
+    """Return the launches of an operation of the table, forward and backward, its images lying batch-innermost."""
+
+    def lying(a: np.ndarray | None) -> np.ndarray | None:
+        if a is None or a.dtype.kind != "f":
+            return a if a is None else a.view(Counted)
+        a = a.astype(np.float32)
+        a = np.ascontiguousarray(a.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2) if a.ndim == 4 else a
+        return a.view(Counted)
+
+    with counting():
+        host = [lying(a) for a in case.make(np.random.default_rng(1))]
+        launched.clear()
+        y, ctx, *_ = case.forward(*host)
+        forward = launched[:]
+        dy = lying(np.ones(y.shape))
+        launched.clear()
+        case.backward(dy, ctx)
+        return forward, launched[:]
+
+
 def total(counts: dict[str, list[list[str]]]) -> int:
     """Return the number of launches of a step."""
     return sum(len(way) for ways in counts.values() for way in ways)
@@ -174,8 +196,11 @@ MODELS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-20": (ResNet, (3, 32, 32))}
 
 
 def main() -> None:
-    """Print the launches by layer."""
+    """Print the launches of each operation, and of steps by layer."""
     importlib.import_module("xpnet")
+    for case in CASES:
+        forward, backward = count_operation(case)
+        print(f"{case!s:<52}{len(forward):>3}{len(backward):>4}")
     for name, (make, shape) in MODELS.items():
         counts = count(make(), shape)
         print(f"{name}: {total(counts)} launches a training step")
