@@ -1,8 +1,8 @@
 """How many launches a training step takes on CuPy, counted without a GPU: nothing is computed, all arrays stay zero.
 
-``python -m tests.kernels.counting_cupy`` prints them by layer. Counted are the kernels of this project, and of NumPy's
-operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy. CuPy may split a reduction in
-two, and cuBLAS a product, which is not seen here.
+``python -m tests.kernels.counting_cupy`` prints them by layer, and those of each operation. Counted are the kernels
+of this project, and of NumPy's operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy.
+CuPy may split a reduction in two, and cuBLAS a product, which is not seen here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from tests.kernels.emulated_cupy import CREATING, Emulator, standing_in
+from tests.operations import CASES, Case
 from xpnet.layers import Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, ResNet
-from xpnet.optim import Momentum
+from xpnet.optim import Momentum, Optimizer
 from xpnet.training import train_step
 
 launched: list[str] = []
@@ -147,12 +148,14 @@ class ByLayer:
             yield
 
 
-def count(model: Layer, shape: tuple[int, ...], classes: int = 10) -> dict[str, list[list[str]]]:
+def count(
+    model: Layer, shape: tuple[int, ...], classes: int = 10, optimizer: Optimizer | None = None
+) -> dict[str, list[list[str]]]:
     """Return the launches of a second training step, of each layer [forward, backward], and of "loss" and the rest."""
     with counting():
         x, t = xp.zeros((*shape, 4), dtype=np.float32).transpose(3, 0, 1, 2), xp.zeros((4,), dtype=np.int64)
         model.build(shape, rng=1)
-        loss, optimizer = SoftmaxCrossEntropy(), Momentum()
+        loss, optimizer = SoftmaxCrossEntropy(), optimizer or Momentum()
         train_step(model, loss, optimizer, x, t)
         launched.clear()
         seen = ByLayer(model)
@@ -161,6 +164,27 @@ def count(model: Layer, shape: tuple[int, ...], classes: int = 10) -> dict[str, 
         seen.counts["optimizer"] = [launched[:], []]
         launched.clear()
     return seen.counts
+
+
+def count_operation(case: Case) -> tuple[list[str], list[str]]:
+    """Return the launches of an operation of the table, forward and backward, its images lying batch-innermost."""
+
+    def lying(a: np.ndarray | None) -> np.ndarray | None:
+        if a is None or a.dtype.kind != "f":
+            return a if a is None else a.view(Counted)
+        a = a.astype(np.float32)
+        a = np.ascontiguousarray(a.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2) if a.ndim == 4 else a
+        return a.view(Counted)
+
+    with counting():
+        host = [lying(a) for a in case.make(np.random.default_rng(1))]
+        launched.clear()
+        y, ctx, *_ = case.forward(*host)
+        forward = launched[:]
+        dy = lying(np.ones(y.shape))
+        launched.clear()
+        case.backward(dy, ctx)
+        return forward, launched[:]
 
 
 def total(counts: dict[str, list[list[str]]]) -> int:
@@ -172,8 +196,11 @@ MODELS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-20": (ResNet, (3, 32, 32))}
 
 
 def main() -> None:
-    """Print the launches by layer."""
+    """Print the launches of each operation, and of steps by layer."""
     importlib.import_module("xpnet")
+    for case in CASES:
+        forward, backward = count_operation(case)
+        print(f"{case!s:<52}{len(forward):>3}{len(backward):>4}")
     for name, (make, shape) in MODELS.items():
         counts = count(make(), shape)
         print(f"{name}: {total(counts)} launches a training step")

@@ -11,8 +11,11 @@
 #define __device__
 #define __shared__ static
 
+using std::erfc;
 using std::exp;
+using std::expm1;
 using std::log;
+using std::log1p;
 using std::sqrt;
 
 struct Index { unsigned x, y, z; };

@@ -100,6 +100,15 @@ class Emulator:
         self.folder = folder
         self.launched: set[str] = set()
 
+    @contextmanager
+    def noting(self) -> Iterator[set[str]]:
+        """Yield the names of the kernels that are launched in a ``with`` block."""
+        before, self.launched = self.launched, set()
+        try:
+            yield self.launched
+        finally:
+            self.launched = before | self.launched
+
     @functools.cache  # noqa: B019 - lives as long as the tests that share it
     def library(self, code: str) -> ctypes.CDLL:
         text = translate(code)

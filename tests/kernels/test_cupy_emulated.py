@@ -9,20 +9,18 @@ import ctypes
 import importlib
 import inspect
 import itertools
-import os
-import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.kernels.emulated_cupy import Emulator, compiler, folder_of_kernels, installed
+from tests.kernels.comparing import DTYPES, agnostic, compare, kernels_of, lie, needs_compiler, needs_one_process
+from tests.kernels.emulated_cupy import folder_of_kernels
 from tests.kernels.fake_cupy import Array, Complete, complete
 from tests.operations import CASES, Case
 from xpnet import backend, config
 from xpnet.errors import ArrayMismatchError
-from xpnet.kernels import cuda, find, table
+from xpnet.kernels import cuda, find
 from xpnet.kernels.geometry import make_window
 from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
@@ -31,40 +29,7 @@ from xpnet.random import keep_mask
 from xpnet.testing import assert_close
 from xpnet.training import train_step
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler, or not Linux")
-DTYPES = ("float32", "float64", "float16")
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    return Emulator(folder_of_kernels(tmp_path_factory))
-
-
-@pytest.fixture(scope="module")
-def own(emulator):
-    """The kernels for CuPy by name."""
-    with installed(emulator) as kernels:
-        yield kernels
-
-
-@pytest.fixture
-def on_numpy(own, monkeypatch):
-    """NumPy's arrays are worked on by the kernels for CuPy."""
-    mine = {("numpy", name): function for name, function in own.items()}
-    others = {key: f for key, f in table._TABLE.items() if key[0] not in ("numpy", "compiled")}
-    monkeypatch.setattr(table, "_TABLE", others | mine)
-
-
-def agnostic(name):
-    return table._TABLE["agnostic", name]
-
-
-def compare(got, expected, terms=1):
-    for a, b in zip(got, expected, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            assert a.dtype == b.dtype
-            assert_close(a, b.astype(np.float64), terms=terms)
+pytestmark = needs_compiler
 
 
 def test_signatures(own):
@@ -102,18 +67,6 @@ def random_window(rng, size):
         if all(e <= n + sum(p) for e, n, p in zip(extent, size, padding, strict=True)):
             return make_window("test", size, *(list(map(int, a)) for a in (kernel, stride)), padding,
                                list(map(int, dilation)))  # fmt: skip
-
-
-def lie(rng, a):
-    """The same values, lying in memory as (N, C, H, W), as (C, H, W, N), or with gaps."""
-    kind = rng.integers(3)
-    if kind == 0:
-        return np.ascontiguousarray(a)
-    if kind == 1:
-        return np.ascontiguousarray(a.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
-    wide = np.zeros((*a.shape[:3], 2 * a.shape[3]), a.dtype)
-    wide[..., ::2] = a
-    return wide[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -363,46 +316,6 @@ def test_batch_norm_far_from_zero(own, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 2), (5, 10), (3, 300), (300, 3)])
-def test_softmax_cross_entropy(own, dtype, shape, rng):
-    logits = (5 * rng.standard_normal(shape)).astype(dtype)
-    logits[0, 0] = -np.inf
-    target = rng.random(shape).astype("float32" if dtype == "float16" else dtype)
-    target[rng.random(shape) < 0.5] = 0.0
-    target[0, 0] = 0.0
-    results = []
-    for kernels in (own.get, agnostic):
-        loss, p = kernels("softmax_cross_entropy_forward")(np.asfortranarray(logits), target)
-        backward = kernels("softmax_cross_entropy_backward")
-        results.append([loss, p, backward(0.5, p, target), backward(np.asarray(loss) * 0.01, p, target)])
-    compare(*results, terms=shape[0] * shape[1])
-
-
-@pytest.mark.parametrize("dtype", ("float32", "float64"))
-@pytest.mark.parametrize("share", [1.0, 1 / 300])
-def test_one_hot(own, dtype, share, rng):
-    labels = rng.integers(0, 7, 300)
-    wrong = [*rng.integers(7, 2**40, 3), -1]
-    for checked, t in ((True, labels), (False, labels), (False, np.array([*wrong, *labels]))):
-        got = own["one_hot"](t, 7, np.dtype(dtype), share, checked)
-        expected = np.full((t.size, 7), np.nan)
-        expected[-300:] = np.eye(7)[labels] * share
-        compare([got], [expected.astype(dtype)])
-        compare([agnostic("one_hot")(t, 7, np.dtype(dtype), share, checked)], [expected.astype(dtype)])
-
-
-def test_softmax_cross_entropy_of_nan_is_nan(own):
-    target = np.eye(3)
-    logits = np.zeros((3, 3))
-    logits[1, 2] = np.nan
-    loss, p = own["softmax_cross_entropy_forward"](logits, target)
-    assert np.isnan(loss)
-    assert np.isnan(p[1]).all()
-    assert np.isfinite(p[[0, 2]]).all()
-    assert np.isnan(own["softmax_cross_entropy_forward"](np.zeros((3, 3)), target * np.nan)[0])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_add_all(own, dtype, rng):
     """More than one launch holds, of all sizes, some of which lie with gaps, and of two types."""
     shapes = [(3,), (1,), (0,), (70, 600), (4, 3, 2, 2), (5, 6)] + [(7,)] * 150
@@ -437,47 +350,6 @@ def test_dropout_by_numbers_in_memory(own, rng):
     x = rng.standard_normal((3, 40))
     _, mask = own["dropout_forward"](x, 0.5, numbers.whole(3), 1, numbers.whole(68), 2.0)
     np.testing.assert_array_equal(mask, keep_mask(x.shape, 0.5, values[3], 1, values[68]))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rates", [False, True])
-def test_optimizers(own, emulator, dtype, rates, rng):
-    for name in [n for n in own if n.endswith("_update")]:
-        parameters = inspect.signature(own[name]).parameters.values()
-        arrays = [rng.standard_normal(700) for _ in range(2)]
-        arrays += [rng.random(700) for p in list(parameters)[2:] if p.kind is not p.KEYWORD_ONLY]
-        numbers = {p.name: 3 if p.name == "step" else 0.3 for p in parameters if p.kind is p.KEYWORD_ONLY}
-        if rates:
-            numbers["lr"] = rng.random(700).astype(dtype)
-        results = []
-        for kernel in (own[name], agnostic(name)):
-            given = [a.astype(dtype) for a in arrays]
-            assert kernel(*given, **numbers) is None
-            results.append(given)
-        compare(*results, terms=5)
-        gaps = [np.repeat(a.astype(dtype), 2)[::2] for a in arrays]  # no flat array of a model, but an array
-        assert own[name](*gaps, **numbers) is None
-        compare(gaps, results[1], terms=5)
-
-
-@pytest.mark.parametrize("gaps", [False, True])
-def test_master_weights(own, gaps, rng):
-    """Bit for bit: rounding to even, weights that somebody has written, beyond float16, NaN and zeros."""
-    master = rng.standard_normal(700).astype(np.float32)
-    master[:4] = 1.0 + 2.0**-11, 1.0 + 3 * 2.0**-11, 60000.0, 1e-9
-    w = master.astype(np.float16)
-    w[5:8], w[8:10], master[9] = (2.0, np.nan, np.inf), 0.0, -0.0
-    g = rng.standard_normal(700).astype(np.float16)
-    g[3] = np.inf
-    results = []
-    for kernels in (own.get, agnostic):
-        arrays = [np.repeat(a, 2)[::2] if gaps else a.copy() for a in (w, g, master)]
-        wide = kernels("widen_weights")(*arrays, factor=1 / 1024)
-        arrays[2] += 2.0**-12
-        assert kernels("narrow_weights")(arrays[0], arrays[2]) is None
-        results.append([wide, *arrays])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b, strict=True)
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -583,15 +455,14 @@ def test_rounding_to_16_bits(emulator, dtype):
         assert not nearer[finite].any()
 
 
-@pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="several processes share the tests that run them")
-def test_every_kernel_of_the_sources_has_been_run(own, emulator):
-    """Last in this file: else what is above compares less than it seems to."""
-    folder = Path(cuda.__file__).parent
-    names = set(re.findall(r"__global__ void (\w+)\(", "".join(p.read_text() for p in folder.glob("*.cu"))))
-    assert len(names) >= 20
-    assert emulator.launched == names
-
-
 @pytest.mark.usefixtures("on_numpy")
 def test_find_finds_them():
     assert find("conv2d_forward", np).__module__ == "xpnet.kernels.cupy.conv"
+
+
+APART = {"bin_pool", "clip", "curves", "gated", "group_norm", "lamb", "optim"}  # have tests in files of their own
+
+
+@needs_one_process
+def test_every_kernel_has_been_run(emulator):
+    assert kernels_of(*set(cuda.SOURCES) - APART) <= emulator.launched

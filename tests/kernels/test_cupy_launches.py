@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.kernels.counting_cupy import MODELS, count, total
-from xpnet.layers import Conv2D, GlobalPool2D, Sequential
+from xpnet.layers import (
+    Activation,
+    AdaptivePool2D,
+    Conv2D,
+    Dense,
+    GlobalPool2D,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Sequential,
+)
+from xpnet.optim import LAMB, AdaDelta, Adam, AdamW, Lion, Momentum
 
 
-@pytest.mark.parametrize("name, most", [("LeNet", 50), ("ResNet-20", 271)])
+@pytest.mark.parametrize("name, most", [("LeNet", 50), ("ResNet-20", 266)])
 def test_launches_do_not_grow(name, most):
     """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
     make, shape = MODELS[name]
@@ -24,7 +35,6 @@ def test_a_layer_is_as_few_launches_as_documented():
     assert forward == ["batch_norm_statistics", "batch_norm_train", "running_statistics"]
     assert backward == ["batch_norm_sums", "batch_norm_gradient"]
     assert layers["block1_1.body.0 Conv2D"][0] == ["im2col", "product"]
-    assert layers["optimizer"][0] == ["add_all", "momentum"]  # the gradients of all layers into those of the model
 
 
 def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
@@ -32,3 +42,61 @@ def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
     forward, backward = layers["1 Conv2D"]
     assert forward == ["depthwise_forward", "add_bias"]
     assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]
+
+
+ACTIVATIONS = (
+    *(
+        "elu",
+        "gelu",
+        "hard_sigmoid",
+        "hard_swish",
+        "leaky_relu",
+        "mish",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+    ),
+    *("softsign", "tanh"),
+)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_a_launch_each_way(name):
+    layers = count(Sequential(Conv2D(3, 1), Activation(name), GlobalPool2D()), (2, 8, 8), classes=3)
+    assert [len(way) for way in layers["1 Activation"]] == [1, 1]
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(), GroupNorm(3), InstanceNorm()], ids=lambda layer: type(layer).__name__)
+def test_norms_of_each_image_are_two_launches_each_way_and_one_for_the_scales(layer):
+    layers = count(Sequential(Conv2D(3, 1), layer, GlobalPool2D()), (2, 8, 8), classes=3)
+    forward, backward = layers[f"1 {type(layer).__name__}"]
+    assert forward == ["group_norm_statistics", "group_norm"]
+    scales = ["group_norm_scale_gradients"] * bool(layer.parameters())
+    assert backward == ["group_norm_sums", "group_norm_gradient", *scales]
+
+
+@pytest.mark.parametrize("mode", ["average", "max"])
+def test_pooling_to_a_given_size_is_a_launch_each_way(mode):
+    pools = AdaptivePool2D(3, mode=mode), GlobalPool2D(mode=mode)
+    layers = count(Sequential(Conv2D(3, 1), *pools, Dense(3)), (2, 8, 8), 3)
+    for name in ("1 AdaptivePool2D", "2 GlobalPool2D"):
+        assert layers[name] == [[f"bin_{mode}_forward"], [f"bin_{mode}_backward"]]
+
+
+OPTIMIZERS = [
+    (AdamW(), ["decay_weights", "adam"]),
+    (Adam(amsgrad=True), ["amsgrad"]),
+    (AdaDelta(), ["adadelta"]),
+    (Lion(), ["lion"]),
+    (LAMB(weight_decay=0.01), ["lamb_step", "lamb_norms", "lamb"]),
+    (Momentum(weight_decay=0.01), ["decay_gradient", "momentum"]),
+    (Momentum(clip_norm=1.0), ["square_sum", "sqrt", "clip_by_norm", "momentum"]),
+]
+
+
+@pytest.mark.parametrize("optimizer, launches", OPTIMIZERS, ids=lambda value: type(value).__name__)
+def test_an_update_is_a_launch_for_the_whole_model_and_few_more(optimizer, launches):
+    layers = count(Sequential(Conv2D(3, 1), Conv2D(3, 1), GlobalPool2D()), (2, 8, 8), 3, optimizer)
+    assert layers["optimizer"][0] == ["add_all", *launches]  # the gradients of all layers into those of the model

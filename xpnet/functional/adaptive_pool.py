@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xpnet.backend import Array
 from xpnet.functional.checks import check_arrays, check_gradient, check_images
@@ -85,7 +85,7 @@ def global_pool2d_forward(
     check_images("global_pool2d", x)
     p = check_mode("global_pool2d", mode, p)
     shape = tuple(int(n) for n in x.shape)
-    y = find("bin_pool2d_forward", xp)(x, _bins(shape[2:], (1, 1)), mode, p)
+    y = find("bin_pool2d_forward", xp)(x, (1, 1), mode, p)
     y = y if keepdims else y[:, :, 0, 0]
     return y, GlobalPool2DCtx(None if mode == "average" else x, y, shape, mode, p)
 
@@ -121,7 +121,7 @@ def global_pool2d_backward(dy: Array, ctx: GlobalPool2DCtx) -> Array:
     one = (*ctx.shape[:2], 1, 1)
     dy, y = xp.reshape(dy, one), xp.reshape(ctx.y, one)
     backward = find("bin_pool2d_backward", xp)
-    return backward(dy, ctx.x, y, ctx.shape, _bins(ctx.shape[2:], (1, 1)), ctx.mode, ctx.p)
+    return backward(dy, ctx.x, y, ctx.shape, ctx.mode, ctx.p)
 
 
 def adaptive_pool2d_forward(
@@ -168,7 +168,7 @@ def adaptive_pool2d_forward(
     p = check_mode("adaptive_pool2d", mode, modes=ADAPTIVE_MODES)
     size = pair("adaptive_pool2d", "output_size", output_size)
     shape = tuple(int(n) for n in x.shape)
-    y = find("bin_pool2d_forward", xp)(x, _bins(shape[2:], size), mode, p)
+    y = find("bin_pool2d_forward", xp)(x, size, mode, p)
     return y, AdaptivePool2DCtx(None if mode == "average" else x, y, shape, mode, p)
 
 
@@ -199,10 +199,4 @@ def adaptive_pool2d_backward(dy: Array, ctx: AdaptivePool2DCtx) -> Array:
     array([[0.5, 1. , 0.5]])
     """
     xp = check_gradient("adaptive_pool2d_backward", dy, ctx.y, tuple(ctx.y.shape))
-    bins = _bins(ctx.shape[2:], tuple(ctx.y.shape[2:]))
-    return find("bin_pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.shape, bins, ctx.mode, ctx.p)
-
-
-def _bins(size: Sequence[int], output: Sequence[int]) -> Any:
-    """Return the rows and the columns of each bin: floor(i*H/OH) up to ceil((i+1)*H/OH)."""
-    return tuple([slice(i * n // o, -(-(i + 1) * n // o)) for i in range(o)] for n, o in zip(size, output, strict=True))
+    return find("bin_pool2d_backward", xp)(dy, ctx.x, ctx.y, ctx.shape, ctx.mode, ctx.p)

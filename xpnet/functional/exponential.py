@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xpnet.backend import Array, finfo
+from xpnet.backend import Array
 from xpnet.functional.activation import ActivationCtx
 from xpnet.functional.checks import check_arrays, check_gradient, check_not_negative
 from xpnet.kernels import find
@@ -53,9 +52,7 @@ def exponential_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([ 0.,  1., inf])
     """
     xp = check_arrays("exponential", x=x)
-    info = finfo(xp, x.dtype)
-    top = math.log(float(info.max)) * (1.0 - 2.0 * float(info.eps))  # rounded to the type, still finite
-    y = elementwise(xp, lambda a: xp.where(a > top, math.inf, xp.exp(xp.minimum(a, top))), x)
+    y = find("exponential_forward", xp)(x)
     return y, ActivationCtx(y)
 
 
@@ -118,13 +115,7 @@ def softplus_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([   0., 1000.])
     """
     xp = check_arrays("softplus", x=x)
-
-    def softplus(a: Array) -> Array:
-        y = find("log1p_of_unit", xp)(xp.exp(-xp.abs(a)))
-        y += xp.maximum(a, 0.0)
-        return y
-
-    y = elementwise(xp, softplus, x)
+    y = find("softplus_forward", xp)(x)
     return y, ActivationCtx(y)
 
 
@@ -155,7 +146,7 @@ def softplus_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0.5, 1. ])
     """
     xp = check_gradient("softplus_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return elementwise(xp, lambda d, y: d * -find("expm1_of_negative", xp)(-y), dy, ctx.y)
+    return find("softplus_backward", xp)(dy, ctx.y)
 
 
 class ELUCtx(NamedTuple):
@@ -163,24 +154,6 @@ class ELUCtx(NamedTuple):
 
     y: Array
     alpha: float
-
-
-def _elu(xp: Any, a: Array, above: float, below: float) -> Array:
-    """Return above * x where x > 0, else below * (exp(x) - 1)."""
-    y = find("expm1_of_negative", xp)(xp.minimum(a, 0.0))
-    y *= below
-    y += xp.maximum(a, 0.0) * above
-    return y
-
-
-def _elu_gradient(xp: Any, d: Array, y: Array, above: float, below: float) -> Array:
-    """Return d times the derivative: above where y > 0, else y + below."""
-    factor = xp.minimum(y, 0.0)
-    factor += below
-    if above != below:
-        factor += (above - below) * xp.astype(y > 0.0, d.dtype)
-    factor *= d
-    return factor
 
 
 def elu_forward(x: Array, *, alpha: float = 1.0) -> tuple[Array, ELUCtx]:
@@ -218,7 +191,7 @@ def elu_forward(x: Array, *, alpha: float = 1.0) -> tuple[Array, ELUCtx]:
     xp = check_arrays("elu", x=x)
     check_not_negative("elu", alpha=alpha)
     alpha = float(alpha)
-    y = elementwise(xp, lambda a: _elu(xp, a, 1.0, alpha), x)
+    y = find("elu_forward", xp)(x, 1.0, alpha)
     return y, ELUCtx(y, alpha)
 
 
@@ -249,7 +222,7 @@ def elu_backward(dy: Array, ctx: ELUCtx) -> Array:
     array([0., 5., 5.])
     """
     xp = check_gradient("elu_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return elementwise(xp, lambda d, y: _elu_gradient(xp, d, y, 1.0, ctx.alpha), dy, ctx.y)
+    return find("elu_backward", xp)(dy, ctx.y, 1.0, ctx.alpha)
 
 
 def selu_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -283,7 +256,7 @@ def selu_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([-1.7581,  0.    ,  2.1014])
     """
     xp = check_arrays("selu", x=x)
-    y = elementwise(xp, lambda a: _elu(xp, a, SELU_SCALE, SELU_SCALE * SELU_ALPHA), x)
+    y = find("elu_forward", xp)(x, SELU_SCALE, SELU_SCALE * SELU_ALPHA)
     return y, ActivationCtx(y)
 
 
@@ -314,4 +287,4 @@ def selu_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0.    , 1.0507])
     """
     xp = check_gradient("selu_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return elementwise(xp, lambda d, y: _elu_gradient(xp, d, y, SELU_SCALE, SELU_SCALE * SELU_ALPHA), dy, ctx.y)
+    return find("elu_backward", xp)(dy, ctx.y, SELU_SCALE, SELU_SCALE * SELU_ALPHA)

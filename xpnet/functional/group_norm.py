@@ -341,7 +341,8 @@ def _backward(operation: str, dy: Array, ctx: GroupNormCtx) -> tuple[Array, Arra
     check_gradient(operation, dy, ctx.x, tuple(ctx.x.shape))
     xp = array_namespace(dy)
     backward = find("group_norm_backward", xp)
-    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.gamma, ctx.mean, ctx.inv_std, ctx.groups, ctx.scales)
+    need_affine = ctx.gamma is not None or ctx.beta_shape is not None
+    dx, dgamma, dbeta = backward(dy, ctx.x, ctx.gamma, ctx.mean, ctx.inv_std, ctx.groups, ctx.scales, need_affine)
     return (
         dx,
         None if ctx.gamma is None else xp.reshape(dgamma, tuple(ctx.gamma.shape)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xpnet.backend import Array, bounded, finfo
+from xpnet.backend import Array
 from xpnet.functional.activation import ActivationCtx, InputCtx
 from xpnet.functional.checks import check_arrays, check_gradient
-from xpnet.kernels.layout import elementwise
+from xpnet.kernels import find
 
 __all__ = [
     "hard_sigmoid_backward",
@@ -48,7 +48,7 @@ def relu6_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0., 2., 6.])
     """
     xp = check_arrays("relu6", x=x)
-    y = elementwise(xp, lambda a: bounded(xp, a, 0.0, 6.0), x)
+    y = find("relu6_forward", xp)(x)
     return y, ActivationCtx(y)
 
 
@@ -79,7 +79,7 @@ def relu6_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0., 5., 0.])
     """
     xp = check_gradient("relu6_backward", dy, ctx.y, tuple(ctx.y.shape))
-    return elementwise(xp, lambda d, y: d * xp.astype((y > 0.0) & (y < 6.0), d.dtype), dy, ctx.y)
+    return find("relu6_backward", xp)(dy, ctx.y)
 
 
 def hard_sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -113,13 +113,7 @@ def hard_sigmoid_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([0. , 0.5, 0.7, 1. ])
     """
     xp = check_arrays("hard_sigmoid", x=x)
-
-    def hard_sigmoid(a: Array) -> Array:
-        y = a * 0.2
-        y += 0.5
-        return bounded(xp, y, 0.0, 1.0)
-
-    y = elementwise(xp, hard_sigmoid, x)
+    y = find("hard_sigmoid_forward", xp)(x)
     return y, ActivationCtx(y)
 
 
@@ -150,14 +144,7 @@ def hard_sigmoid_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([0., 1., 0.])
     """
     xp = check_gradient("hard_sigmoid_backward", dy, ctx.y, tuple(ctx.y.shape))
-
-    def gradient(d: Array, y: Array) -> Array:
-        factor = xp.astype((y > 0.0) & (y < 1.0), d.dtype)
-        factor *= 0.2
-        factor *= d
-        return factor
-
-    return elementwise(xp, gradient, dy, ctx.y)
+    return find("hard_sigmoid_backward", xp)(dy, ctx.y)
 
 
 def hard_swish_forward(x: Array) -> tuple[Array, InputCtx]:
@@ -189,14 +176,7 @@ def hard_swish_forward(x: Array) -> tuple[Array, InputCtx]:
     array([-0.   ,  0.   ,  1.125,  3.   ])
     """
     xp = check_arrays("hard_swish", x=x)
-
-    def hard_swish(a: Array) -> Array:
-        y = bounded(xp, a + 3.0, 0.0, 6.0)
-        y /= 6.0
-        y *= xp.maximum(a, -3.0)
-        return y
-
-    return elementwise(xp, hard_swish, x), InputCtx(x)
+    return find("hard_swish_forward", xp)(x), InputCtx(x)
 
 
 def hard_swish_backward(dy: Array, ctx: InputCtx) -> Array:
@@ -226,17 +206,7 @@ def hard_swish_backward(dy: Array, ctx: InputCtx) -> Array:
     array([0., 1., 2.])
     """
     xp = check_gradient("hard_swish_backward", dy, ctx.x, tuple(ctx.x.shape))
-
-    def gradient(d: Array, x: Array) -> Array:
-        factor = bounded(xp, x, -3.0, 3.0)
-        inside = xp.astype(xp.abs(factor) < 3.0, d.dtype)
-        factor *= inside + 1.0
-        factor += 3.0
-        factor /= 6.0
-        factor *= d
-        return factor
-
-    return elementwise(xp, gradient, dy, ctx.x)
+    return find("hard_swish_backward", xp)(dy, ctx.x)
 
 
 def softsign_forward(x: Array) -> tuple[Array, ActivationCtx]:
@@ -268,13 +238,7 @@ def softsign_forward(x: Array) -> tuple[Array, ActivationCtx]:
     array([-0.75,  0.  ,  0.5 ])
     """
     xp = check_arrays("softsign", x=x)
-    largest = float(finfo(xp, x.dtype).max)
-
-    def softsign(a: Array) -> Array:
-        a = bounded(xp, a, -largest, largest)  # infinity / infinity is no number
-        return a / (xp.abs(a) + 1.0)
-
-    y = elementwise(xp, softsign, x)
+    y = find("softsign_forward", xp)(x)
     return y, ActivationCtx(y)
 
 
@@ -305,9 +269,4 @@ def softsign_backward(dy: Array, ctx: ActivationCtx) -> Array:
     array([1., 1., 1.])
     """
     xp = check_gradient("softsign_backward", dy, ctx.y, tuple(ctx.y.shape))
-
-    def gradient(d: Array, y: Array) -> Array:
-        root = 1.0 - xp.abs(y)
-        return d * (root * root)
-
-    return elementwise(xp, gradient, dy, ctx.y)
+    return find("softsign_backward", xp)(dy, ctx.y)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xpnet.backend import Array, wide_dtype
+from xpnet.backend import Array
 from xpnet.errors import ShapeError
 from xpnet.functional.checks import check_arrays, check_gradient, check_not_negative
-from xpnet.kernels.layout import elementwise
+from xpnet.kernels import find
 
 __all__ = [
     "LeakyReLUCtx",
@@ -59,10 +59,8 @@ def leaky_relu_forward(x: Array, *, slope: float = 0.01) -> tuple[Array, LeakyRe
     """
     xp = check_arrays("leaky_relu", x=x)
     check_not_negative("leaky_relu", slope=slope)
-    slope = float(slope)
-    outer = xp.maximum if slope <= 1.0 else xp.minimum
-    y = elementwise(xp, lambda a: outer(a, slope * a), x)
-    return y, LeakyReLUCtx(y, slope)
+    y = find("leaky_relu_forward", xp)(x, float(slope))
+    return y, LeakyReLUCtx(y, float(slope))
 
 
 def leaky_relu_backward(dy: Array, ctx: LeakyReLUCtx) -> Array:
@@ -92,15 +90,7 @@ def leaky_relu_backward(dy: Array, ctx: LeakyReLUCtx) -> Array:
     array([1., 1., 4.])
     """
     xp = check_gradient("leaky_relu_backward", dy, ctx.y, tuple(ctx.y.shape))
-
-    def gradient(d: Array, y: Array) -> Array:
-        factor = xp.astype(y > 0.0, d.dtype)
-        factor *= 1.0 - ctx.slope
-        factor += ctx.slope
-        factor *= d
-        return factor
-
-    return elementwise(xp, gradient, dy, ctx.y)
+    return find("leaky_relu_backward", xp)(dy, ctx.y, ctx.slope)
 
 
 class PReLUCtx(NamedTuple):
@@ -150,13 +140,7 @@ def prelu_forward(x: Array, slope: Array) -> tuple[Array, PReLUCtx]:
             "prelu",
             f"slope must have shape (1,), or (C,) like axis 1 of x, got {shape} (x.shape={tuple(x.shape)})",
         )
-
-    def value(a: Array, s: Array) -> Array:
-        y = xp.minimum(a, 0.0) * s
-        y += xp.maximum(a, 0.0)
-        return y
-
-    return elementwise(xp, value, x, _beside(xp, slope, x)), PReLUCtx(x, slope)
+    return find("prelu_forward", xp)(x, slope), PReLUCtx(x, slope)
 
 
 def prelu_backward(dy: Array, ctx: PReLUCtx) -> tuple[Array, Array]:
@@ -188,25 +172,4 @@ def prelu_backward(dy: Array, ctx: PReLUCtx) -> tuple[Array, Array]:
            [1.  , 0.25]]), array([-1., -3.]))
     """
     xp = check_gradient("prelu_backward", dy, ctx.x, tuple(ctx.x.shape))
-
-    def gradient(d: Array, x: Array, s: Array) -> Array:
-        above = xp.astype(x > 0.0, d.dtype)
-        factor = (1.0 - above) * s
-        factor += above
-        factor *= d
-        return factor
-
-    dx = elementwise(xp, gradient, dy, ctx.x, _beside(xp, ctx.slope, ctx.x))
-    terms = elementwise(xp, lambda d, x: d * xp.minimum(x, 0.0), dy, ctx.x)
-    wide = wide_dtype(xp, dy.dtype)
-    others = tuple(axis for axis in range(len(dy.shape)) if axis != 1 or ctx.slope.shape[0] == 1)
-    dslope = xp.reshape(xp.sum(terms, axis=others, dtype=wide), tuple(ctx.slope.shape))
-    return dx, xp.astype(dslope, dy.dtype, copy=False)
-
-
-def _beside(xp: Any, slope: Array, x: Array) -> Array:
-    """Return the slopes shaped to go with the axes of `x`: (1, C, 1, ...)."""
-    shape = [1] * len(x.shape)
-    if len(shape) > 1:
-        shape[1] = slope.shape[0]
-    return xp.reshape(slope, tuple(shape))
+    return find("prelu_backward", xp)(dy, ctx.x, ctx.slope)

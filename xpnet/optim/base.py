@@ -218,10 +218,11 @@ class Optimizer:
     ) -> None:
         """Take the step; `lr` is a number or one for each element, `decay` the L2 coefficients if there are any."""
         w = segment.data
+        xp = backend.array_namespace(w)
         if decay is not None and self.decoupled:
-            w -= lr * (decay * w)
+            find("decay_weights", xp)(w, decay, lr=lr)
         elif decay is not None:
-            g = g + decay * w
+            g = find("decay_gradient", xp)(g, w, decay)
         self._run(w, g, state, lr)
 
     def _run(self, w: Array, g: Array, state: dict[str, Array], lr: float | Array, **more: Any) -> None:

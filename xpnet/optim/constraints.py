@@ -6,6 +6,7 @@ Nothing here waits for a device: norms and factors stay arrays.
 from __future__ import annotations
 
 from xpnet.backend import Array, array_namespace, bounded
+from xpnet.kernels import find
 
 __all__ = ["clip_by_norm", "clip_by_value", "global_norm", "limit_units"]
 
@@ -20,7 +21,7 @@ def global_norm(gradients: list[Array]) -> Array:
     total = None
     for g in gradients:
         xp = array_namespace(g)
-        square = xp.reshape(xp.sum(g * g, keepdims=True), (1,))
+        square = find("square_sum", xp)(g)
         total = square if total is None else total + xp.astype(square, total.dtype, copy=False)
     assert total is not None
     return array_namespace(total).sqrt(total)
@@ -28,9 +29,7 @@ def global_norm(gradients: list[Array]) -> Array:
 
 def clip_by_norm(g: Array, norm: Array, limit: float) -> Array:
     """Return ``g * min(1, limit / (norm + 1e-6))``, the norm being that of the whole gradient."""
-    xp = array_namespace(g)
-    factor = xp.minimum(float(limit) / (norm + 1e-6), 1.0)
-    return g * xp.astype(factor, g.dtype, copy=False)
+    return find("clip_by_norm", array_namespace(g))(g, norm, float(limit))
 
 
 def limit_units(w: Array, unit_axis: int, limit: float) -> None:

@@ -1,7 +1,7 @@
-"""Activations of the form x times a smooth gate from 0 to 1, and their gradients.
+"""Activations of the form x times a gate from 0 to 1, and their gradients.
 
-They are clamped where the gate is 0 or 1 to the last bit, so that no intermediate overflows, and computed in at least
-float32.
+The smooth ones are clamped where the gate is 0 or 1 to the last bit, so that no intermediate overflows, and computed
+in at least float32.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from typing import Any
 
 from xpnet.backend import Array, array_namespace, bounded
 from xpnet.kernels.agnostic.activation import logistic, lowest_exponent
-from xpnet.kernels.layout import elementwise_wide
+from xpnet.kernels.layout import elementwise, elementwise_wide
 from xpnet.kernels.table import find, register
 
-__all__ = ["gelu_backward", "gelu_forward", "mish_backward", "mish_forward", "silu_backward", "silu_forward"]
+__all__ = [
+    "gelu_backward",
+    "gelu_forward",
+    "hard_swish_backward",
+    "hard_swish_forward",
+    "mish_backward",
+    "mish_forward",
+    "silu_backward",
+    "silu_forward",
+]
 
 FLAT = 40.0  # beyond +-40 the normal density is 0 and its integral 0 or 1, in float64 too
 FLAT_TANH = 10.0  # the same for the approximation by tanh
@@ -139,3 +148,34 @@ def _mish_terms(xp: Any, x: Array) -> tuple[Array, Array]:
     """Return e = exp(x) and n = e (e + 2): two new arrays."""
     e = xp.exp(bounded(xp, x, -MISH_FLAT, MISH_TOP))
     return e, e * (e + 2.0)
+
+
+@register("agnostic", "hard_swish_forward")
+def hard_swish_forward(x: Array) -> Array:
+    """Return x * min(max(x + 3, 0), 6) / 6."""
+    xp = array_namespace(x)
+
+    def hard_swish(a: Array) -> Array:
+        y = bounded(xp, a + 3.0, 0.0, 6.0)
+        y /= 6.0
+        y *= xp.maximum(a, -3.0)
+        return y
+
+    return elementwise(xp, hard_swish, x)
+
+
+@register("agnostic", "hard_swish_backward")
+def hard_swish_backward(dy: Array, x: Array) -> Array:
+    """Return dy * (2 x + 3) / 6 where |x| < 3, else dy or 0."""
+    xp = array_namespace(dy)
+
+    def gradient(d: Array, x: Array) -> Array:
+        factor = bounded(xp, x, -3.0, 3.0)
+        inside = xp.astype(xp.abs(factor) < 3.0, d.dtype)
+        factor *= inside + 1.0
+        factor += 3.0
+        factor /= 6.0
+        factor *= d
+        return factor
+
+    return elementwise(xp, gradient, dy, x)

@@ -73,22 +73,27 @@ def group_norm_forward(
 
 @register("agnostic", "group_norm_backward")
 def group_norm_backward(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, inv_std: Array, groups: int, scales: int
-) -> tuple[Array, Array, Array]:
-    """Return dx, dgamma and dbeta, the last two (G * K,)."""
+    dy: Array,
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    inv_std: Array,
+    groups: int,
+    scales: int,
+    need_affine: bool,
+) -> tuple[Array, Array | None, Array | None]:
+    """Return dx, and if needed dgamma and dbeta (G * K,), else None."""
     xp = array_namespace(dy)
     g = _blocks(xp, dy, groups, scales)
     xhat = (_blocks(xp, x, groups, scales) - mean) * inv_std
-    dgamma = xp.reshape(xp.sum(g * xhat, axis=(2, 3)), (groups * scales,))
-    dbeta = xp.reshape(xp.sum(g, axis=(2, 3)), (groups * scales,))
+    dgamma = dbeta = None
+    if need_affine:
+        sums = xp.sum(g * xhat, axis=(2, 3)), xp.sum(g, axis=(2, 3))
+        dgamma, dbeta = (xp.reshape(xp.astype(a, dy.dtype, copy=False), (groups * scales,)) for a in sums)
     if gamma is not None:
         g = g * _per_scale(xp, gamma, g)
     xhat *= -_group_mean(xp, g * xhat)
     xhat -= _group_mean(xp, g)
     xhat += g
     xhat *= inv_std
-    return (
-        _images(xp, xhat, x),
-        xp.astype(dgamma, dy.dtype, copy=False),
-        xp.astype(dbeta, dy.dtype, copy=False),
-    )
+    return _images(xp, xhat, x), dgamma, dbeta

@@ -16,6 +16,8 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "amsgrad_update",
+    "decay_gradient",
+    "decay_weights",
     "lamb_update",
     "lion_update",
     "momentum_update",
@@ -39,6 +41,18 @@ def _root(xp: Any, v: Array, beta2: float, eps: float, step: int) -> Array:
     root *= (1.0 - beta2**step) ** -0.5
     root += eps
     return root
+
+
+@register("agnostic", "decay_weights")
+def decay_weights(w: Array, decay: Array, *, lr: float | Array) -> None:
+    """w -= lr decay w, before a step."""
+    w -= lr * (decay * w)
+
+
+@register("agnostic", "decay_gradient")
+def decay_gradient(g: Array, w: Array, decay: Array) -> Array:
+    """Return g + decay w."""
+    return g + decay * w
 
 
 @register("agnostic", "sgd_update")

@@ -14,11 +14,17 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 # file -> headers that it needs beside common.cuh
 SOURCES = {
     "activation": ("reduce", "relu"),
+    "bin_pool": ("place",),
+    "clip": ("reduce",),
     "conv": (),
+    "curves": ("bounded", "reduce"),
     "depthwise": ("place", "reduce"),
     "dropout": (),
+    "gated": ("bounded",),
     "gradient": (),
     "graph": (),
+    "group_norm": ("reduce",),
+    "lamb": ("reduce",),
     "loss": ("reduce",),
     "matmul": (),
     "norm": ("reduce", "relu"),

@@ -53,6 +53,49 @@ extern "C" __global__ void adam(T* w, const T* g, T* m, T* v, const T* rates, do
     w[e] = T(A(w[e]) - rate * mean / (sqrt(squares) * A(root) + A(eps)));
 }
 
+// As adam, with top = max(top, v) in place of v; NaN wins, as in NumPy.
+extern "C" __global__ void amsgrad(T* w, const T* g, T* m, T* v, T* top, const T* rates, double lr, double beta1,
+                                   double beta2, double eps, double root, long long size) {
+    ELEMENT;
+    const A mean = A(beta1) * A(m[e]) + A(1.0 - beta1) * gradient;
+    const A squares = A(beta2) * A(v[e]) + A(1.0 - beta2) * (gradient * gradient);
+    const A most = squares > A(top[e]) || squares != squares ? squares : A(top[e]);
+    m[e] = T(mean);
+    v[e] = T(squares);
+    top[e] = T(most);
+    w[e] = T(A(w[e]) - rate * mean / (sqrt(most) * A(root) + A(eps)));
+}
+
+extern "C" __global__ void adadelta(T* w, const T* g, T* h, T* u, const T* rates, double lr, double decay, double eps,
+                                    long long size) {
+    ELEMENT;
+    const A squares = A(decay) * A(h[e]) + A(1.0 - decay) * (gradient * gradient);
+    const A step = sqrt(A(u[e]) + A(eps)) / sqrt(squares + A(eps)) * gradient;
+    h[e] = T(squares);
+    u[e] = T(A(decay) * A(u[e]) + A(1.0 - decay) * (step * step));
+    w[e] = T(A(w[e]) - rate * step);
+}
+
+extern "C" __global__ void lion(T* w, const T* g, T* m, const T* rates, double lr, double beta1, double beta2,
+                                long long size) {
+    ELEMENT;
+    const A blend = A(beta1) * A(m[e]) + A(1.0 - beta1) * gradient;
+    const A sign = blend > A(0) ? A(1) : blend < A(0) ? A(-1) : blend;  // of NaN NaN
+    m[e] = T(A(beta2) * A(m[e]) + A(1.0 - beta2) * gradient);
+    w[e] = T(A(w[e]) - rate * sign);
+}
+
+// The coefficients stand in the gradient's place.
+extern "C" __global__ void decay_weights(T* w, const T* g, const T* rates, double lr, long long size) {
+    ELEMENT;
+    w[e] = T(A(w[e]) - rate * (gradient * A(w[e])));
+}
+
+extern "C" __global__ void decay_gradient(const T* g, const T* w, const T* decay, T* made, long long size) {
+    const I e = thread_index();
+    if (e < I(size)) made[e] = T(A(g[e]) + A(decay[e]) * A(w[e]));
+}
+
 // For weights of 16 bits: the master weights, of the type of arithmetic, are w wherever w is not them rounded (somebody
 // has written it), and the gradient is given the factor and that type.
 extern "C" __global__ void widen(const T* w, const T* g, A* master, A* wide, double factor, long long size) {

@@ -1,16 +1,17 @@
 // Sums and maxima over a block of threads, of which there are a power of two, at most 256. Always in the same order,
 // so results repeat to the bit. Every thread of the block must call, and every thread gets the result.
 
-__device__ inline A block_sum(A value) {
+// With `lanes`, a power of two, as many sums: each of the threads whose numbers have the same rest by it.
+__device__ inline A block_sum(A value, unsigned lanes = 1) {
     __shared__ A terms[256];
     __syncthreads();  // everybody has read the sum before this one
     terms[threadIdx.x] = value;
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+    for (unsigned half = blockDim.x / 2; half >= lanes; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half) terms[threadIdx.x] += terms[threadIdx.x + half];
     }
     __syncthreads();
-    return terms[0];
+    return terms[threadIdx.x % lanes];
 }
 
 // NaN wins, as in NumPy.

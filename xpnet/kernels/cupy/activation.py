@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import cupy
-
 from xpnet.backend import Array
-from xpnet.kernels.cupy.launch import launch, packed, unpacked
+from xpnet.kernels.cupy.launch import each_element, packed, unpacked
 from xpnet.kernels.table import register
 
 __all__ = [
@@ -19,50 +17,34 @@ __all__ = [
 ]
 
 
-def _forward(name: str, x: Array, overwrite: bool) -> Array:
-    given = packed(x)
-    y = given if overwrite else cupy.empty_like(given)
-    if y.size:
-        launch("activation", name, y, y.size, given, y, y.size)
-    return unpacked(y)
-
-
-def _backward(name: str, dy: Array, y: Array, overwrite: bool) -> Array:
-    gradient = packed(dy)
-    dx = gradient if overwrite else cupy.empty_like(gradient)
-    if dx.size:
-        launch("activation", name, dx, dx.size, gradient, packed(y), dx, dx.size)
-    return unpacked(dx)
-
-
 @register("cupy", "relu_forward")
 def relu_forward(x: Array, overwrite: bool) -> Array:
     """max(x, 0); with `overwrite`, where x is."""
-    return _forward("relu", x, overwrite)
+    return each_element("activation", "relu", x, overwrite=overwrite)
 
 
 @register("cupy", "relu_backward")
 def relu_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy where y > 0, else 0; with `overwrite`, where dy is."""
-    return _backward("relu_gradient", dy, y, overwrite)
+    return each_element("activation", "relu_gradient", dy, y, overwrite=overwrite)
 
 
 @register("cupy", "sigmoid_forward")
 def sigmoid_forward(x: Array, overwrite: bool) -> Array:
     """1 / (1 + exp(-x)); with `overwrite`, where x is."""
-    return _forward("sigmoid", x, overwrite)
+    return each_element("activation", "sigmoid", x, overwrite=overwrite)
 
 
 @register("cupy", "sigmoid_backward")
 def sigmoid_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy * y * (1 - y); with `overwrite`, where dy is."""
-    return _backward("sigmoid_gradient", dy, y, overwrite)
+    return each_element("activation", "sigmoid_gradient", dy, y, overwrite=overwrite)
 
 
 @register("cupy", "tanh_backward")
 def tanh_backward(dy: Array, y: Array, overwrite: bool) -> Array:
     """Return dy * (1 - y^2); with `overwrite`, where dy is."""
-    return _backward("tanh_gradient", dy, y, overwrite)
+    return each_element("activation", "tanh_gradient", dy, y, overwrite=overwrite)
 
 
 @register("cupy", "add")
@@ -77,8 +59,4 @@ def add(a: Array, b: Array, overwrite: bool) -> Array:
 @register("cupy", "add_relu")
 def add_relu(a: Array, b: Array, overwrite: bool) -> Array:
     """Return relu(a + b); with `overwrite`, where a is."""
-    first, second = packed(a), packed(b)
-    y = first if overwrite else cupy.empty_like(first)
-    if y.size:
-        launch("activation", "add_relu", y, y.size, first, second, y, y.size)
-    return unpacked(y)
+    return each_element("activation", "add_relu", a, b, overwrite=overwrite)

@@ -19,6 +19,8 @@ __all__ = [
     "THREADS",
     "address",
     "check_device",
+    "contiguous",
+    "each_element",
     "innermost",
     "kernel",
     "launch",
@@ -99,6 +101,20 @@ def launch(source: str, name: str, like: Any, size: int, *arguments: Any) -> Non
     launch_grid(source, name, like.dtype, wide, (-(-size // THREADS),), THREADS, *arguments)
 
 
+def each_element(
+    source: str, name: str, *arrays: Array, numbers: tuple[float, ...] = (), overwrite: bool = False
+) -> Array:
+    """Return what a kernel makes of arrays of one shape, element by element; with `overwrite`, where the first is.
+
+    Its arguments are the arrays, what it makes, the numbers, and how many elements there are.
+    """
+    given = [packed(a) for a in arrays]
+    made = given[0] if overwrite else cupy.empty_like(given[0])
+    if made.size:
+        launch(source, name, made, made.size, *given, made, *numbers, made.size)
+    return unpacked(made)
+
+
 def launch_sums(
     source: str, name: str, out: Array, length: int, before: tuple[Any, ...], after: tuple[Any, ...], wide: bool
 ) -> None:
@@ -123,6 +139,11 @@ def window_argument(window: Window) -> np.ndarray:
     (top, bottom), (left, right) = window.padding
     values = (*window.input, *window.output, *window.kernel, *window.stride, top, bottom, left, right, *window.dilation)
     return np.array(values, dtype=WINDOW)
+
+
+def contiguous(a: Array | None, dtype: Any) -> Array | None:
+    """Return an optional array of some numbers in C order and of a type, as kernels take it."""
+    return None if a is None else cupy.ascontiguousarray(a, dtype=dtype)
 
 
 def innermost(x: Array) -> Array:

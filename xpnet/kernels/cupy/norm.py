@@ -10,7 +10,7 @@ import cupy
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import norm
 from xpnet.kernels.cuda import is_wide
-from xpnet.kernels.cupy.launch import innermost, launch, launch_grid, power_of_two
+from xpnet.kernels.cupy.launch import contiguous, innermost, launch, launch_grid, power_of_two
 from xpnet.kernels.layout import batch_first
 from xpnet.kernels.table import register
 
@@ -47,10 +47,6 @@ class _Rows:
         return self.length, self.part, self.parts
 
 
-def _given(a: Array | None, dtype: Any) -> Array | None:
-    return None if a is None else cupy.ascontiguousarray(a, dtype=dtype)
-
-
 @register("cupy", "batch_norm_forward")
 def batch_norm_forward(
     x: Array,
@@ -68,14 +64,14 @@ def batch_norm_forward(
     inner = innermost(x)
     rows = _Rows(inner)
     y, inv_std = cupy.empty_like(inner), rows.per_channel()
-    scale_shift = (_given(gamma, x.dtype), _given(beta, x.dtype))
+    scale_shift = (contiguous(gamma, x.dtype), contiguous(beta, x.dtype))
     if mean is None or var is None:
         mean, var, partial = rows.per_channel(), rows.per_channel(), rows.partial(3)
         rows.launch("batch_norm_statistics", inner, partial, *rows.cut)
         rows.launch("batch_norm_train", inner, y, partial, *scale_shift, mean, var, inv_std, *rows.cut, float(eps),
                     rectified)  # fmt: skip
     else:
-        mean, var = _given(mean, rows.wide), _given(var, rows.wide)
+        mean, var = contiguous(mean, rows.wide), contiguous(var, rows.wide)
         rows.launch("batch_norm_infer", inner, y, mean, var, *scale_shift, inv_std, *rows.cut, float(eps), rectified)
     return batch_first(cupy, y), mean, var, inv_std
 
@@ -113,8 +109,8 @@ def batch_norm_backward(
     rows = _Rows(inner)
     dx, partial = cupy.empty_like(inner), rows.partial(2)
     dgamma, dbeta = rows.per_channel(dy.dtype), rows.per_channel(dy.dtype)
-    centre, scale = _given(mean, rows.wide), _given(inv_std, rows.wide)
+    centre, scale = contiguous(mean, rows.wide), contiguous(inv_std, rows.wide)
     rows.launch("batch_norm_sums", gradient, inner, top, centre, scale, partial, *rows.cut)
     made = (dx, dgamma, dbeta, *rows.cut, bool(train))
-    rows.launch("batch_norm_gradient", gradient, inner, top, _given(gamma, x.dtype), centre, scale, partial, *made)
+    rows.launch("batch_norm_gradient", gradient, inner, top, contiguous(gamma, x.dtype), centre, scale, partial, *made)
     return batch_first(cupy, dx), dgamma, dbeta

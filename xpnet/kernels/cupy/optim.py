@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cupy
 
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import optim
-from xpnet.kernels.cupy.launch import launch
+from xpnet.kernels.cupy.launch import each_element, launch
 from xpnet.kernels.table import register
 
 __all__ = [
+    "adadelta_update",
     "adagrad_update",
     "adam_update",
+    "amsgrad_update",
+    "decay_gradient",
+    "decay_weights",
+    "lion_update",
     "momentum_update",
     "narrow_weights",
     "nesterov_update",
+    "rates_of",
     "rmsprop_update",
     "sgd_update",
     "widen_weights",
 ]
+
+
+def rates_of(lr: float | Array, w: Array) -> tuple[Array | None, float]:
+    """Return the learning rates of all weights or None, and a factor of them, or the only rate."""
+    if not isinstance(lr, cupy.ndarray):
+        return None, float(lr)
+    return cupy.ascontiguousarray(cupy.broadcast_to(lr, w.shape), dtype=w.dtype), 1.0
 
 
 def _update(name: str, arrays: tuple[Array, ...], lr: float | Array, *numbers: float, factor: float = 1.0) -> bool:
@@ -28,12 +39,25 @@ def _update(name: str, arrays: tuple[Array, ...], lr: float | Array, *numbers: f
     w = arrays[0]
     if not all(a.flags.c_contiguous and a.dtype == w.dtype for a in arrays):
         return False
-    rates: Any = None
-    if isinstance(lr, cupy.ndarray):
-        rates, lr = cupy.ascontiguousarray(cupy.broadcast_to(lr, w.shape), dtype=w.dtype), 1.0
+    rates, rate = rates_of(lr, w)
     if w.size:
-        launch("optim", name, w, w.size, *arrays, rates, float(lr) * factor, *map(float, numbers), w.size)
+        launch("optim", name, w, w.size, *arrays, rates, rate * factor, *map(float, numbers), w.size)
     return True
+
+
+@register("cupy", "decay_weights")
+def decay_weights(w: Array, decay: Array, *, lr: float | Array) -> None:
+    """w -= lr decay w, before a step."""
+    if not _update("decay_weights", (w, decay), lr):
+        optim.decay_weights(w, decay, lr=lr)
+
+
+@register("cupy", "decay_gradient")
+def decay_gradient(g: Array, w: Array, decay: Array) -> Array:
+    """Return g + decay w."""
+    if not all(a.dtype == w.dtype for a in (g, decay)):
+        return optim.decay_gradient(g, w, decay)
+    return each_element("optim", "decay_gradient", g, w, decay)
 
 
 @register("cupy", "sgd_update")
@@ -79,6 +103,40 @@ def adam_update(
     root = (1.0 - beta2**step) ** -0.5
     if not _update("adam", (w, g, m, v), lr, beta1, beta2, eps, root, factor=1.0 / (1.0 - beta1**step)):
         optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+
+
+@register("cupy", "amsgrad_update")
+def amsgrad_update(
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    top: Array,
+    *,
+    lr: float | Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+) -> None:
+    """As adam_update, with top = max(top, v) in place of v."""
+    root = (1.0 - beta2**step) ** -0.5
+    if not _update("amsgrad", (w, g, m, v, top), lr, beta1, beta2, eps, root, factor=1.0 / (1.0 - beta1**step)):
+        optim.amsgrad_update(w, g, m, v, top, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
+
+
+@register("cupy", "adadelta_update")
+def adadelta_update(w: Array, g: Array, h: Array, u: Array, *, lr: float | Array, decay: float, eps: float) -> None:
+    """h = mean of g^2;  d = sqrt(u + eps) / sqrt(h + eps) g;  w -= lr d;  u = mean of d^2."""
+    if not _update("adadelta", (w, g, h, u), lr, decay, eps):
+        optim.adadelta_update(w, g, h, u, lr=lr, decay=decay, eps=eps)
+
+
+@register("cupy", "lion_update")
+def lion_update(w: Array, g: Array, m: Array, *, lr: float | Array, beta1: float, beta2: float) -> None:
+    """w -= lr sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g."""
+    if not _update("lion", (w, g, m), lr, beta1, beta2):
+        optim.lion_update(w, g, m, lr=lr, beta1=beta1, beta2=beta2)
 
 
 @register("cupy", "widen_weights")

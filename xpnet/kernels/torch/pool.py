@@ -9,8 +9,7 @@ import torch
 
 from xpnet.backend import Array
 from xpnet.kernels.agnostic import bin_pool, pool
-from xpnet.kernels.agnostic.bin_pool import Bins
-from xpnet.kernels.geometry import Window
+from xpnet.kernels.geometry import Pair, Window
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.images import images
 
@@ -110,19 +109,17 @@ def pool2d_backward(
 
 
 @register("torch", "bin_pool2d_forward")
-def bin_pool2d_forward(x: Array, bins: Bins, mode: str, p: float) -> Array:
-    """Pool x (N, C, H, W) to one pixel a bin, (N, C, OH, OW); `mode` is "max", "average" or "lp"."""
-    if mode == "average" and len(bins[0]) == len(bins[1]) == 1:
+def bin_pool2d_forward(x: Array, size: Pair, mode: str, p: float) -> Array:
+    """Pool x (N, C, H, W) to bins (N, C, OH, OW), of which `size` is (OH, OW); `mode` is "max", "average" or "lp"."""
+    if mode == "average" and size == (1, 1):
         return torch.mean(x, (2, 3), keepdim=True)
-    return bin_pool.bin_pool2d_forward(x, bins, mode, p)
+    return bin_pool.bin_pool2d_forward(x, size, mode, p)
 
 
 @register("torch", "bin_pool2d_backward")
-def bin_pool2d_backward(
-    dy: Array, x: Array | None, y: Array, shape: tuple[int, ...], bins: Bins, mode: str, p: float
-) -> Array:
+def bin_pool2d_backward(dy: Array, x: Array | None, y: Array, shape: tuple[int, ...], mode: str, p: float) -> Array:
     """Return dx of the `shape` (N, C, H, W) of the input; `x` is None with "average"."""
-    if mode == "average" and len(bins[0]) == len(bins[1]) == 1:
+    if mode == "average" and tuple(y.shape[2:]) == (1, 1):
         share = dy / (shape[2] * shape[3])
         return share.expand(shape).contiguous(memory_format=torch.channels_last)
-    return bin_pool.bin_pool2d_backward(dy, x, y, shape, bins, mode, p)
+    return bin_pool.bin_pool2d_backward(dy, x, y, shape, mode, p)
