@@ -220,6 +220,41 @@ def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
     assert errors == "interrupted\n"
 
 
+SLOW_TO_LOAD = """
+try:
+    print("loading", flush=True)
+    import time; time.sleep(60)
+except BaseException as error:
+    raise ImportError("taken for something else") from error
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
+@pytest.mark.parametrize(
+    "how",
+    [("-m", "xpnet"), ("-c", "import sys; from xpnet.__main__ import main; sys.exit(main())")],
+    ids=["module", "installed"],
+)
+def test_ctrl_c_while_modules_are_loaded(tmp_path, how) -> None:
+    (tmp_path / "numpy.py").write_text(SLOW_TO_LOAD)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    with started([sys.executable, *how, "doctor"], cwd=tmp_path, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        _, errors = interrupt(process)
+    assert process.returncode == guard.INTERRUPTED
+    assert errors == "interrupted\n"
+
+
+def test_ctrl_c_while_the_command_line_is_parsed(monkeypatch, capsys) -> None:
+    def parser() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.cli._parser", parser)
+    assert main(["doctor"]) == guard.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys; from xpnet.cli import main\n"
@@ -235,4 +270,4 @@ def test_the_installed_command_is_this_one() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"xpnet": "xpnet.cli:main"}
+    assert project["scripts"] == {"xpnet": "xpnet.__main__:main"}

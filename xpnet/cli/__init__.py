@@ -14,7 +14,7 @@ from types import ModuleType
 import xpnet
 from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.arguments import command_line
-from xpnet.cli.guard import UNUSABLE, guarded
+from xpnet.cli.guard import UNUSABLE, guarded, interrupted
 from xpnet.text import near
 
 __all__ = ["main"]
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["summary", "--model", "no_such"])
     1
     """
-    given = command_line(argv)
-    parser, commands = _parser()
     try:
+        given = command_line(argv)
+        parser, commands = _parser()
         command = _suggest(parser, list(commands), given)
         args, rest = parser.parse_known_args(given)
         if rest:
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.exit(UNUSABLE)
     except SystemExit as end:  # argparse has said what is wrong
         return int(end.code or 0)
+    except KeyboardInterrupt:
+        return interrupted()
     verbose = getattr(args, "verbose", False)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     return guarded(args.func, args, verbose=verbose)
