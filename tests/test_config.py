@@ -82,7 +82,7 @@ def test_wrong_environment(monkeypatch, variable, value, message):
         ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
         (
             {"workspace": 1},
-            "config.set: no setting 'workspace'; there are allow_tf32, compiled, conv_workspace, conv_workspace_gpu",
+            "config.set: no setting 'workspace'; did you mean 'conv_workspace'? There are allow_tf32, compiled, conv_w",
         ),
     ],
 )

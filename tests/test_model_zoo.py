@@ -124,7 +124,7 @@ def test_shortcut_a_takes_every_second_pixel_and_adds_zero_channels(rng) -> None
         (lambda: SqueezeNet(version="2"), "SqueezeNet: version must be one of 1.0, 1.1, got '2'"),
         (
             lambda: models.by_name("resnet21"),
-            r"models: no model 'resnet21'; did you mean 'resnet32'\?; there are alexnet",
+            r"models: no model 'resnet21'; did you mean 'resnet18'\? There are alexnet",
         ),
     ],
 )

@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpnet.cores import threads_allowed
+from xpnet.text import no_such
 
 __all__ = ["get", "listen", "parse_bytes", "set", "tolerating", "using"]
 
@@ -135,7 +136,7 @@ def get(name: str) -> Any:
 def _initial(name: str) -> Any:
     """Keep the value that a setting has from its environment variable, or by default, unless it has been set since."""
     if name not in _SETTINGS:
-        raise ValueError(f"config.get: no setting {name!r}; there are {', '.join(_SETTINGS)}")
+        raise ValueError(f"config.get: {no_such('setting', name, _SETTINGS)}")
     default, parse = _SETTINGS[name]
     variable = f"XPNET_{name.upper()}"
     try:
@@ -163,7 +164,7 @@ def set(**settings: Any) -> None:
     parsed = {}
     for name, value in settings.items():
         if name not in _SETTINGS:
-            raise ValueError(f"config.set: no setting {name!r}; there are {', '.join(_SETTINGS)}")
+            raise ValueError(f"config.set: {no_such('setting', name, _SETTINGS)}")
         try:
             parsed[name] = _SETTINGS[name][1](value)
         except ValueError as error:

@@ -229,7 +229,7 @@ def test_an_unusable_backend_is_code_2(capsys) -> None:
     for command in (["gradcheck", "--backend", "nympy"], ["compare", "--backends", "numpy,nympy"]):
         code, _, err = run(capsys, command[0], "--model", "lenet", *command[1:])
         assert code == 2
-        assert err.startswith("error: unknown backend 'nympy'")
+        assert err.startswith("error: no backend 'nympy'")
 
 
 def test_weights_of_both_kinds_are_loaded(capsys, tmp_path, rng) -> None:
@@ -279,7 +279,7 @@ def test_compare_on_images_of_a_data_set(capsys, monkeypatch) -> None:
     assert "(3, 30, 4, 4)" in out  # 8x8 images
     code, _, err = run(capsys, *arguments, "--data", "digitz")
     assert code == 1
-    assert "unknown data set 'digitz'" in err
+    assert "no data set 'digitz'" in err
 
 
 def test_compare_needs_two(capsys) -> None:

@@ -177,6 +177,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
     Path("full").mkdir()
     Path("full/file").touch()
     Path("bad.toml").write_text("epochs = 'many'")
+    Path("near.toml").write_text("schedule = 'cosin'")
     cases: list[tuple[list[str], str]] = [
         (["train", *TINY, "--out", "full"], "full is not empty; --resume full goes on with a run"),
         (["train", *TINY, "--out", "full/file"], "--out full/file is a file, expected a folder"),
@@ -185,10 +186,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--resume", "full", "--out", "x"], "leave out --config and --out"),
         (["train", "--config", "bad.toml"], "epochs must be a whole number, got 'many'"),
         (["train", "--config", "none.toml"], "none.toml"),
+        (["train", "--config", "near.toml"], "got 'cosin'; did you mean 'cosine'?"),
         (["train", "--model", "lenett"], "no model 'lenett'; did you mean 'lenet'?"),
         (["train", "--model", "lenet:depth=3"], "lenet has no option 'depth'; it has variant"),
-        (["train", "--data", "digitz", "--out", "new"], "unknown data set 'digitz'"),
-        (["train", "--data", "digits:size=3", "--out", "new"], "size"),
+        (["train", "--data", "digitz", "--out", "new"], "no data set 'digitz'; did you mean 'digits'?"),
+        (
+            ["train", "--data", "digits:upscal=3", "--out", "new"],
+            "digits has no option 'upscal'; did you mean 'upscale'?",
+        ),
         (["train", "--model", "alexnet", "--data", "digits", "--out", "new"], 'layer "'),
         (["train", "--data", "digits", "--augment", "spin", "--out", "new"], "no augmentation 'spin'"),
         (["train", *TINY, "--augment", "normalize:0.5:0.5"], "normalize would leave the test images as they are"),
@@ -204,7 +209,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-    assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "full"]
+    assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "full", "near.toml"]
     Path("runs").touch()
     assert main(["train", *TINY]) == 1
     assert "train: runs is a file here, expected a folder for the results; name one by --out" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import array_api_compat
 from xpnet.backend.loaders import BUILTIN, LOADERS, Loader
 from xpnet.backend.namespaces import dtype_by_name, remember_namespace
 from xpnet.errors import BackendUnavailableError
+from xpnet.text import no_such
 
 __all__ = ["Backend", "BackendStatus", "available", "get", "register", "use", "using"]
 
@@ -251,7 +252,7 @@ def _resolve(spec: str | None, dtype: str | None) -> Backend:
     name, _, device_name = spec.partition(":")
     if name not in LOADERS:
         raise BackendUnavailableError(
-            f"unknown backend {spec!r}; choose from auto, {', '.join(LOADERS)} "
+            f"{no_such('backend', spec, ['auto', *LOADERS])} "
             "(with an optional device, as in cupy:1), by XPNET_BACKEND or backend.use()"
         )
     if spec.endswith(":"):

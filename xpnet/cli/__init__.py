@@ -15,7 +15,7 @@ import xpnet
 from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.arguments import command_line
 from xpnet.cli.guard import UNUSABLE, guarded, interrupted
-from xpnet.text import near
+from xpnet.text import near, no_such
 
 __all__ = ["main"]
 
@@ -99,7 +99,7 @@ def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]
     """Refuse a command that there is not, with those that it may have meant; return that which there is, or nothing."""
     command = next((word for word in given if not word.startswith("-")), "")
     if command and command not in names:
-        parser.error(f"no command {command!r}{near(command, names) or '; there are ' + ', '.join(names)}")
+        parser.error(no_such("command", command, names))
     return command
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from xpnet.config import parse_bytes
 from xpnet.layers import Layer
 from xpnet.models.resnet import SMALL
 from xpnet.random import generator
-from xpnet.text import parse_spec
+from xpnet.text import near, parse_spec
 
 __all__ = [
     "add_backend_arguments",
@@ -24,7 +24,9 @@ __all__ = [
     "add_loss_argument",
     "add_model_arguments",
     "add_seed_argument",
+    "braces",
     "build_model",
+    "choice",
     "command_line",
     "fitting_loss",
     "input_shape",
@@ -57,6 +59,25 @@ def command_line(argv: Sequence[str] | None) -> list[str]:
         if not sys.flags.safe_path and os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
     return sys.argv[1:]
+
+
+def choice(words: Iterable[str]) -> Callable[[str], str]:
+    """Return what parses one of some words; unlike ``choices=`` of argparse, it says which may have been meant."""
+    words = tuple(words)
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(
+                f"invalid choice: {text!r} (choose from {', '.join(words)}){near(text, words)}"
+            )
+        return text
+
+    return parse
+
+
+def braces(words: Iterable[str]) -> str:
+    """Return words as argparse shows those that there are to choose from."""
+    return f"{{{','.join(words)}}}"
 
 
 def positive(text: str) -> int:
@@ -109,7 +130,13 @@ def add_backend_arguments(parser: argparse.ArgumentParser, *, dtype: str | None 
 def add_dtype_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add ``--dtype``."""
     shown = default or "by default XPNET_DTYPE, else float32"
-    parser.add_argument("--dtype", choices=backend.DTYPES, default=default, help=f"float type ({shown})")
+    parser.add_argument(
+        "--dtype",
+        type=choice(backend.DTYPES),
+        metavar=braces(backend.DTYPES),
+        default=default,
+        help=f"float type ({shown})",
+    )
 
 
 def add_seed_argument(parser: argparse.ArgumentParser, what: str, default: int = 0) -> None:
@@ -120,7 +147,10 @@ def add_seed_argument(parser: argparse.ArgumentParser, what: str, default: int =
 def add_loss_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--loss``; see `fitting_loss`."""
     parser.add_argument(
-        "--loss", choices=(CLASSES, NUMBERS), help="by default the first for an output of classes, else the second"
+        "--loss",
+        type=choice((CLASSES, NUMBERS)),
+        metavar=braces((CLASSES, NUMBERS)),
+        help="by default the first for an output of classes, else the second",
     )
 
 
