@@ -154,6 +154,17 @@ def test_values_that_cannot_be_are_told_in_the_report() -> None:
     assert told in ended.stdout
 
 
+def test_variables_that_mean_nothing_are_told_in_the_report(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("XPNET_CONV_WORKSPCE", "1MB")
+    monkeypatch.setenv("XPNET_TEST_BACKENDS", "numpy")
+    found = report(capsys, guard.UNUSABLE)
+    assert list(found["wrong"]) == ["XPNET_CONV_WORKSPCE"]
+    assert (
+        "XPNET_CONV_WORKSPCE means nothing to xpnet; did you mean 'XPNET_CONV_WORKSPACE'? Change or unset it"
+        in found["advice"]
+    )
+
+
 def test_too_many_blas_threads(capsys, monkeypatch) -> None:
     monkeypatch.setattr(doctor._machine, "blas", lambda: [{"user_api": "blas", "num_threads": 64}])
     monkeypatch.setattr(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
+from xpnet import config
 from xpnet.backend.loaders import BUILTIN, LOADERS, Loader
 from xpnet.backend.namespaces import dtype_by_name, remember_namespace
 from xpnet.errors import BackendUnavailableError
@@ -245,6 +246,7 @@ def _current_gpu(chosen: Backend) -> Any:
 
 
 def _resolve(spec: str | None, dtype: str | None) -> Backend:
+    config.warn_of_unknown()
     spec = spec or os.environ.get("XPNET_BACKEND") or "auto"
     dtype = dtype or os.environ.get("XPNET_DTYPE") or "float32"
     if spec == "auto":
