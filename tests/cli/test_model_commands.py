@@ -209,6 +209,13 @@ def test_gradcheck_names_a_wrong_layer_and_fails(capsys, own) -> None:
     assert run(capsys, "gradcheck", "--model", f"{own}:built", "--loss", "mean_squared_error")[0] == 0
 
 
+def test_gradcheck_refuses_half_types(capsys) -> None:
+    code, _, err = run(capsys, "gradcheck", "--model", "lenet", "--dtype", "float16")
+    assert code == 2
+    assert "argument --dtype: expected float64 or float32, got float16: where it rounds to another maximum" in err
+    assert run(capsys, "gradcheck", "--model", "lenet", "--dtype", "flaot64")[2].endswith("did you mean 'float64'?\n")
+
+
 def test_gradcheck_looks_at_fewer_elements_of_a_large_model(capsys, monkeypatch) -> None:
     seen = {}
 

@@ -19,6 +19,7 @@ from xpnet.random import generator
 from xpnet.text import near, parse_spec
 
 __all__ = [
+    "add_backend_argument",
     "add_backend_arguments",
     "add_dtype_argument",
     "add_loss_argument",
@@ -117,25 +118,28 @@ def memory_size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_backend_arguments(parser: argparse.ArgumentParser, *, dtype: str | None = None) -> None:
-    """Add ``--backend`` and ``--dtype``, with the default `dtype` or that of the environment; see `use_backend`."""
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend`` and ``--dtype``; see `use_backend`."""
+    add_backend_argument(parser)
+    add_dtype_argument(parser)
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend``."""
     parser.add_argument(
         "--backend",
         help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
         "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
     )
-    add_dtype_argument(parser, dtype)
 
 
-def add_dtype_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+def add_dtype_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``."""
-    shown = default or "by default XPNET_DTYPE, else float32"
     parser.add_argument(
         "--dtype",
         type=choice(backend.DTYPES),
         metavar=braces(backend.DTYPES),
-        default=default,
-        help=f"float type ({shown})",
+        help="float type (by default XPNET_DTYPE, else float32)",
     )
 
 
