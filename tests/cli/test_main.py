@@ -80,6 +80,8 @@ def test_an_unknown_flag_suggests_a_near_one_of_the_command(capsys) -> None:
     error = capsys.readouterr().err
     assert error.startswith("usage: xpnet train")
     assert error.endswith("error: unrecognized arguments: --weigths a; did you mean '--weights'?\n")
+    assert main(["summary", "--model", "lenet", "--fits", "4GB"]) == 2  # like --input by its dashes alone
+    assert capsys.readouterr().err.endswith("error: unrecognized arguments: --fits 4GB\n")
     assert main(["doctor", "all"]) == 2
     assert capsys.readouterr().err.endswith("error: unrecognized arguments: all\n")
 
@@ -89,6 +91,8 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
     assert main(["summary", "--model", "lenet", "--nonsense"]) == 2
     assert main(["summary", "--model", "lenet", "--input", "3,x"]) == 2
     assert "expected sizes without the batch, such as 3,224,224, got '3,x'" in capsys.readouterr().err
+    assert main(["gradcheck", "--model", "lenet", "--seed", "-1"]) == 2
+    assert "argument --seed: must be from 0 to 2**64 - 1, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,7 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
         (DataError("no data"), 1),
         (MissingDependencyError("plots need matplotlib"), 1),
         (FileNotFoundError(2, "No such file", "x"), 1),
+        (OSError(28, "No space left"), 1),
         (ValueError("several\n  lines"), 1),
         (MemoryError(), 1),
     ],
@@ -116,7 +121,9 @@ def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert lines[-1].endswith(" (while testing)")
-    said = "x: No such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+    said = {FileNotFoundError: "x: No such file", OSError: "No space left"}.get(
+        type(error), " ".join(f"{error}".split())
+    )
     assert lines[-1].startswith(f"error: {said}")
     assert (lines[0] == "Traceback (most recent call last):") == verbose
     assert len(lines) == 1 or verbose

@@ -143,6 +143,13 @@ def test_a_run_that_diverges_ends_in_an_error_and_keeps_what_it_had(capsys, monk
     assert "lower the learning rate (in epoch 1, at a learning rate of 1e+30)\n" in capsys.readouterr().err
 
 
+def test_a_run_without_a_place_to_report_to(monkeypatch) -> None:
+    for name in ("stdout", "stderr"):  # as Python has them after >&- 2>&-
+        monkeypatch.setattr(sys, name, None)
+    assert train("--epochs", "1", "--out", "a") == 0
+    assert Path("a/curves.png").exists()
+
+
 def test_choosing_by_held_out_images(capsys) -> None:
     assert train("--epochs", "30", "--lr", "1e-9", "--validation", "0.2", "--early-stopping", "1", "--out", "a") == 0
     output = capsys.readouterr().out
@@ -219,6 +226,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
             ["train", "--data", "digits:upscal=3", "--out", "new"],
             "digits has no option 'upscal'; did you mean 'upscale'?",
         ),
+        (
+            ["train", "--data", "full/file"],
+            "full/file: expected an .npz file, a folder of images or the name of a data",
+        ),
+        (["train", "--data", "no/where"], "no/where: there is no such folder or file; check the path"),
+        (["train", "--data", ""], "no data set ''; there are auto, "),
+        (["train", *TINY, "--top", "10"], "top must be below the number of classes, 10, got 10"),
         (["train", "--model", "lenet", "--data", "digits"], "(the images are 8x8; --data digits:upscale=4 or --model"),
         (
             ["train", "--model", "alexnet", "--data", "digits", "--out", "new"],

@@ -107,4 +107,4 @@ def _refuse(parser: argparse.ArgumentParser, rest: list[str]) -> None:
     """Refuse arguments that a command does not have, with what the first flag may have meant."""
     wrong = next((word.partition("=")[0] for word in rest if word.startswith("-")), "")
     flags = [flag for action in parser._actions for flag in action.option_strings]
-    parser.error(f"unrecognized arguments: {' '.join(rest)}{near(wrong, flags)}")
+    parser.error(f"unrecognized arguments: {' '.join(rest)}{near(wrong, flags, least=0.7)}")

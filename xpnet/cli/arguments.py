@@ -35,6 +35,7 @@ __all__ = [
     "memory_size",
     "positive",
     "random_batch",
+    "seed",
     "shape",
     "use_backend",
 ]
@@ -86,6 +87,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Parse a whole number of 64 bits."""
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**64 - 1, got {value}")
     return value
 
 
@@ -145,7 +154,7 @@ def add_dtype_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_seed_argument(parser: argparse.ArgumentParser, what: str, default: int = 0) -> None:
     """Add ``--seed``, of `what`."""
-    parser.add_argument("--seed", type=int, default=default, help=f"of {what} (%(default)s)")
+    parser.add_argument("--seed", type=seed, metavar="N", default=default, help=f"of {what} (%(default)s)")
 
 
 def add_loss_argument(parser: argparse.ArgumentParser) -> None:

@@ -75,8 +75,8 @@ def interrupted(*, verbose: bool = False) -> int:
 def _describe(error: BaseException) -> str:
     notes = getattr(error, "__notes__", [])
     said = f"{error}"
-    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror and error.filename2 is None:
-        said = f"{error.filename}: {error.strerror}"  # Python's own has the number of the error before that
+    if isinstance(error, OSError) and error.strerror and error.filename2 is None:  # Python's own begins with a number
+        said = f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
     return " ".join(said.split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,14 +58,18 @@ def _own_files(text: str) -> Callable[..., Dataset] | None:
     path = Path(text)
     if path.suffix == ".npz":
         return data.npz
-    return data.image_folder if path.is_dir() else None
+    return data.image_folder if text and path.is_dir() else None
 
 
 def _load(text: str) -> Dataset:
     read = _own_files(text)
     if read is not None:
         return read(Path(text))
+    if text and Path(text).is_file():
+        raise DataError(f"{text}: expected an .npz file, a folder of images or the name of a data set")
     name, values, options = parse_spec(text)
+    if os.sep in name:
+        raise DataError(f"{text}: there is no such folder or file; check the path")
     if values:
         raise ValueError(f"data {text!r}: give options by name, such as digits:upscale=4")
     try:

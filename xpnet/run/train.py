@@ -107,6 +107,11 @@ def train(
     wanted = settings.data
     settings = comm.from_root(functools.partial(_noted, settings, resume))
     dataset = _one_after_the_other(comm, settings)
+    if settings.top is not None and settings.top >= len(dataset.classes):
+        raise ValueError(
+            f"settings: top must be below the number of classes, {len(dataset.classes)}, got {settings.top}: "
+            "the class is always among so many"
+        )
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
     tests = held_out(*dataset.test, scale, on_device=settings.on_device)
