@@ -233,6 +233,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--data", "no/where"], "no/where: there is no such folder or file; check the path"),
         (["train", "--data", ""], "no data set ''; there are auto, "),
         (["train", *TINY, "--top", "10"], "top must be below the number of classes, 10, got 10"),
+        (
+            ["train", "--model", "lenet:classes=3"],
+            "model 'lenet:classes=3': classes is no option: it is that of the data",
+        ),
+        (["train", *TINY, "--model", "lenet:activation=up"], "softplus, softsign, step\n"),  # and no word of the images
+        (["train", "--data", "digits:seed=-1"], "stratified_split: seed is -1; give a whole number from 0 on"),
+        (["train", "--data", "digits:test_fraction=x"], "stratified_split: fraction is x; give one between 0 and 1"),
+        (["train", "--data", "mnist:root=5"], "Looked in: 5/mnist"),
         (["train", "--model", "lenet", "--data", "digits"], "(the images are 8x8; --data digits:upscale=4 or --model"),
         (
             ["train", "--model", "alexnet", "--data", "digits", "--out", "new"],

@@ -72,8 +72,9 @@ def _load(text: str) -> Dataset:
         raise DataError(f"{text}: there is no such folder or file; check the path")
     if values:
         raise ValueError(f"data {text!r}: give options by name, such as digits:upscale=4")
+    paths = {key: str(value) for key, value in options.items() if key in ("path", "root")}  # a folder may be called 5
     try:
-        return data.load(name, **options)
+        return data.load(name, **options | paths)
     except TypeError as error:
         raise ValueError(f"data {text!r}: {error}") from None
 

@@ -13,7 +13,7 @@ from xpnet import backend, optim
 from xpnet.backend import Backend
 from xpnet.data import Dataset, Loader
 from xpnet.distributed import Communicator, SingleCommunicator, synchronize_batch_norm
-from xpnet.errors import NonFiniteError, OperationError, WeightsError
+from xpnet.errors import NonFiniteError, ShapeError, WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
 from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
@@ -186,7 +186,7 @@ def _model(settings: Settings, dataset: Dataset, *, stand_in: bool, outside: Pat
     """Build the model; if it does not fit the images, say what does."""
     try:
         return build_model(settings, len(dataset.classes), dataset.input_shape, outside=outside)
-    except OperationError as error:
+    except ShapeError as error:
         if helps := remedy(settings.model, dataset, stand_in=stand_in):
             error.add_note(helps)
         raise
