@@ -118,7 +118,8 @@ def test_wrong_values_in_the_environment(monkeypatch):
         backend.get()
     monkeypatch.setenv("XPNET_DTYPE", "bfloat16")
     with pytest.raises(
-        BackendUnavailableError, match="numpy has no bfloat16; use XPNET_DTYPE=float32, or a backend that"
+        BackendUnavailableError,
+        match=r"numpy has no bfloat16; take float32 \(by XPNET_DTYPE or dtype=...\) or a backend that",
     ):
         backend.get()
     with pytest.raises(BackendUnavailableError, match="no float type 'int8'"):

@@ -135,7 +135,9 @@ def dtype_by_name(xp: Any, name: str) -> Any:
     dtype = named_dtype(xp, name)
     if dtype is None:
         library = xp.__name__.rpartition(".")[2]
-        raise BackendUnavailableError(f"{library} has no {name}; use XPNET_DTYPE=float32, or a backend that has it")
+        raise BackendUnavailableError(
+            f"{library} has no {name}; take float32 (by XPNET_DTYPE or dtype=...) or a backend that has it"
+        )
     return dtype
 
 
