@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from xpnet import config
+from xpnet import backend, config
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +84,7 @@ def test_wrong_environment(monkeypatch, variable, value, message):
         ({"kernels": "Auto"}, "config.set: kernels: expected 'auto' or 'agnostic', got 'Auto'"),
         (
             {"workspace": 1},
-            "config.set: no setting 'workspace'; there are allow_tf32, compiled, conv_workspace, conv_workspace_gpu",
+            "config.set: no setting 'workspace'; did you mean 'conv_workspace'? There are allow_tf32, compiled, conv_w",
         ),
     ],
 )
@@ -174,3 +176,27 @@ def test_settings_stay_while_others_are_changed():
         sys.settrace(before)
     assert seen == {77}
     assert config.get("conv_workspace") == 77
+
+
+def test_a_variable_that_means_nothing_is_warned_of_once(monkeypatch, caplog):
+    monkeypatch.setattr(config, "_warned", False)
+    monkeypatch.setenv("XPNET_BAKCEND", "cupy")
+    monkeypatch.setenv("XPNET_TEST_SOMETHING", "1")
+    with caplog.at_level(logging.WARNING, logger="xpnet"):
+        for _ in range(2):
+            with backend.using("numpy"):
+                pass
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["XPNET_BAKCEND means nothing to xpnet; did you mean 'XPNET_BACKEND'?"]
+
+
+def test_every_variable_that_is_read_means_something(monkeypatch):
+    source = Path(config.__file__).parent
+    named = {
+        name for path in source.rglob("*.py") for name in re.findall(r'"(XPNET_[A-Z0-9_]*[A-Z0-9])"', path.read_text())
+    }
+    named |= set(re.findall(r"``(XPNET_[A-Z0-9_]*)``", config.__doc__))
+    assert len(named) > 15
+    for name in named:
+        monkeypatch.setenv(name, "")
+    assert not config.unknown_variables().keys() & named - {"XPNET_KERNEL"}  # of an example

@@ -67,7 +67,7 @@ def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
         (["text.png"], 1, "text.png: no image that can be read"),
         (["--out", "a.xyz"], 1, "a.xyz: no kind of figure that can be written; its name may end in"),
         (["grey.png", "--out", "text.png/a.png"], 1, "text.png"),
-        (["--filters", "sobel"], 1, "no filter 'sobel'; there are horizontal_edge"),
+        (["--filters", "sobel"], 1, "no filter 'sobel'; did you mean 'sobel_x'? There are horizontal_edge"),
         (["--size", "0"], 2, "must be at least 1"),
         (["--backend", "nothing"], 2, "nothing"),
     ],

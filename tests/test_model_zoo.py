@@ -120,11 +120,13 @@ def test_shortcut_a_takes_every_second_pixel_and_adds_zero_channels(rng) -> None
     [
         (lambda: ResNet(21), "ResNet: depth must be one of 18, 20, 32, 34, 44, 50, 56, 101, 110, 152, got 21"),
         (lambda: ResNet(20, shortcut="C"), "ResNet: shortcut must be one of A, B, got 'C'"),
+        (lambda: MobileNet(width=0), "MobileNet: width must be finite and above 0, got 0"),
+        (lambda: MobileNetV2(width="x"), "MobileNetV2: width must be finite and above 0, got 'x'"),
         (lambda: VGG(12), "VGG: depth must be one of 11, 13, 16, 19, got 12"),
         (lambda: SqueezeNet(version="2"), "SqueezeNet: version must be one of 1.0, 1.1, got '2'"),
         (
             lambda: models.by_name("resnet21"),
-            r"models: no model 'resnet21'; did you mean 'resnet32'\?; there are alexnet",
+            r"models: no model 'resnet21'; did you mean 'resnet18'\? There are alexnet",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_help_and_wrong_arguments(tmp_path: Path, name: str) -> None:
     assert {"--backend", "--dtype", "--seed", "--out"} <= set(shown.stdout.replace(",", " ").split())
     wrong = run_script_here(tmp_path, name, "--backend", "nympy")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: unknown backend 'nympy'; choose from auto, numpy")
+    assert wrong.stderr.startswith("error: no backend 'nympy'; did you mean 'numpy'? There are auto, numpy")
     assert "Traceback" not in wrong.stderr
     assert not (tmp_path / "runs").exists()
 

@@ -86,8 +86,11 @@ def test_cupy_without_a_gpu_says_what_to_install(tmp_path: Path, how: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backend", "nympy"], "unknown backend 'nympy'; choose from auto, numpy, cupy, torch, array_api_strict"),
-        (["--optimizer", "adan"], "no optimizer 'adan'; there are sgd,"),
+        (
+            ["--backend", "nympy"],
+            "no backend 'nympy'; did you mean 'numpy'? There are auto, numpy, cupy, torch, array_api_strict",
+        ),
+        (["--optimizer", "adan"], "no optimizer 'adan'; did you mean 'adam'? There are sgd,"),
         (["--lr", "-1"], "settings: lr must be above 0"),
         (["--epochs", "0"], "settings: epochs must be above 0, got 0"),
         (["--limit", "x"], "argument --limit: invalid int value: 'x'"),

@@ -10,12 +10,12 @@ imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # that of typing, whose import Ctrl-C would have to wait for: xpnet.__main__ comes after this
 if TYPE_CHECKING:
+    from typing import Any
+
     from xpnet import (
         backend,
         compare,
@@ -69,6 +69,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        import importlib
+
         return importlib.import_module(f"xpnet.{name}")
     raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
 

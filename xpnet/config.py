@@ -31,6 +31,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -38,8 +39,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpnet.cores import threads_allowed
+from xpnet.text import near, no_such
 
-__all__ = ["get", "listen", "parse_bytes", "set", "tolerating", "using"]
+__all__ = ["get", "listen", "parse_bytes", "set", "tolerating", "unknown_variables", "using", "warn_of_unknown"]
+
+logger = logging.getLogger("xpnet")
 
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -110,10 +114,13 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kernels": ("auto", _one_of("auto", "agnostic")),
     "nan_guard": ("0", _parse_switch),
 }
+# read by those whom they concern; what begins with XPNET_TEST_ is for tests
+_OTHERS = ("XPNET_BACKEND", "XPNET_CACHE", "XPNET_DATA", "XPNET_DTYPE", "XPNET_MPI_CUDA_AWARE", "XPNET_OFFLINE")
 _UNSET: Any = object()
 _values: dict[str, Any] = {}  # exchanged as a whole by writers, so that a reader without the lock misses nothing
 _blocks: list[dict[str, Any]] = []  # what each `using` that has not ended will restore, in the order of their beginning
 _listeners: dict[str, list[Callable[[Any], None]]] = {}
+_warned = False
 _lock = threading.RLock()  # of writers; a listener may write, too
 
 
@@ -135,7 +142,7 @@ def get(name: str) -> Any:
 def _initial(name: str) -> Any:
     """Keep the value that a setting has from its environment variable, or by default, unless it has been set since."""
     if name not in _SETTINGS:
-        raise ValueError(f"config.get: no setting {name!r}; there are {', '.join(_SETTINGS)}")
+        raise ValueError(f"config.get: {no_such('setting', name, _SETTINGS)}")
     default, parse = _SETTINGS[name]
     variable = f"XPNET_{name.upper()}"
     try:
@@ -163,7 +170,7 @@ def set(**settings: Any) -> None:
     parsed = {}
     for name, value in settings.items():
         if name not in _SETTINGS:
-            raise ValueError(f"config.set: no setting {name!r}; there are {', '.join(_SETTINGS)}")
+            raise ValueError(f"config.set: {no_such('setting', name, _SETTINGS)}")
         try:
             parsed[name] = _SETTINGS[name][1](value)
         except ValueError as error:
@@ -217,7 +224,8 @@ def tolerating() -> Iterator[dict[str, str]]:
     """Read what environment variables cannot mean as the default, for the length of a ``with`` block.
 
     It is for a report on the environment, which a wrong value must not keep from being written. What is given is the
-    text of the error for each of these variables, whether or not the setting has been read before.
+    text of the error for each of these variables, whether or not the setting has been read before, and for those of
+    `unknown_variables`, of which nobody is warned then.
 
     Examples
     --------
@@ -226,7 +234,8 @@ def tolerating() -> Iterator[dict[str, str]]:
     ...     list(wrong)
     []
     """
-    wrong, stand_ins = {}, {}
+    global _warned
+    wrong, stand_ins, _warned = unknown_variables(), {}, True
     for name, (default, parse) in _SETTINGS.items():
         variable = f"XPNET_{name.upper()}"
         try:
@@ -244,6 +253,35 @@ def tolerating() -> Iterator[dict[str, str]]:
             for name, value in added.items():
                 if _values.get(name) is value:
                     del _values[name]
+
+
+def unknown_variables() -> dict[str, str]:
+    """Return what is to be said of each environment variable that looks like one of xpnet's and is none.
+
+    Examples
+    --------
+    >>> import os
+    >>> from xpnet import config
+    >>> os.environ["XPNET_KERNEL"] = "agnostic"
+    >>> config.unknown_variables()["XPNET_KERNEL"]
+    "XPNET_KERNEL means nothing to xpnet; did you mean 'XPNET_KERNELS'?"
+    >>> del os.environ["XPNET_KERNEL"]
+    """
+    known = [*(f"XPNET_{name.upper()}" for name in _SETTINGS), *_OTHERS]
+    return {
+        name: f"{name} means nothing to xpnet{near(name, known, least=0.8)}"
+        for name in sorted(os.environ)
+        if name.startswith("XPNET_") and not name.startswith("XPNET_TEST_") and name not in known
+    }
+
+
+def warn_of_unknown() -> None:
+    """Log a warning of each of `unknown_variables`, once: what is misspelt would change nothing, and nobody say so."""
+    global _warned
+    if not _warned:
+        _warned = True
+        for warning in unknown_variables().values():
+            logger.warning("%s", warning)
 
 
 def _end(block: dict[str, Any]) -> dict[str, Any]:

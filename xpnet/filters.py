@@ -21,6 +21,7 @@ from xpnet.backend import Array, array_namespace, bounded, device_of, is_half, t
 from xpnet.errors import ArgumentError, DTypeError, ShapeError
 from xpnet.functional import conv2d_forward
 from xpnet.optional import require
+from xpnet.text import no_such
 
 __all__ = ["apply", "kernel", "names", "plot"]
 
@@ -93,7 +94,7 @@ def kernel(name: str) -> Kernel:
            [-1.,  0.,  1.]])
     """
     if name not in _KERNELS:
-        raise ArgumentError("filters.kernel", f"no filter {name!r}; there are {', '.join(names())}")
+        raise ArgumentError("filters.kernel", no_such("filter", name, names()))
     return np.array(_KERNELS[name], dtype=np.float64)
 
 

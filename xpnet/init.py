@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnet.text import no_such
+
 __all__ = [
     "Fans",
     "Initializer",
@@ -227,7 +229,7 @@ def by_name(name: str | Initializer) -> Initializer:
     if callable(name):
         return name
     if name not in _NAMES:
-        raise ValueError(f"init: no initialiser {name!r}; there are {', '.join(_NAMES)}")
+        raise ValueError(f"init: {no_such('initialiser', name, _NAMES)}")
     return _NAMES[name]()
 
 

@@ -27,6 +27,7 @@ from xpnet.functional import (
 )
 from xpnet.functional.checks import check_arrays
 from xpnet.functional.regression_loss import REDUCTIONS, check_delta
+from xpnet.text import no_such
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -379,5 +380,5 @@ def by_name(name: str | Loss) -> Loss:
     if isinstance(name, Loss):
         return name
     if name not in _NAMES:
-        raise ValueError(f"losses: no loss {name!r}; there are {', '.join(_NAMES)}")
+        raise ValueError(f"losses: {no_such('loss', name, _NAMES)}")
     return _NAMES[name]()

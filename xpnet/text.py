@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-__all__ = ["first_line", "in_bytes", "near", "parse_spec", "table"]
+__all__ = ["first_line", "in_bytes", "listed", "near", "no_such", "parse_spec", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
@@ -106,6 +106,8 @@ def _value(text: str) -> Any:
 def near(wrong: str, known: Iterable[str], *, least: float = 0.6) -> str:
     """Return ``"; did you mean ...?"`` if something known looks like what is wrong, else nothing.
 
+    Capitals, and dashes in place of underscores, count for nothing.
+
     Parameters
     ----------
     wrong : str
@@ -119,5 +121,57 @@ def near(wrong: str, known: Iterable[str], *, least: float = 0.6) -> str:
     >>> near("epoch", ["epochs", "lr"])
     "; did you mean 'epochs'?"
     """
-    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=least)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    words = difflib.SequenceMatcher(b=_plain(wrong))
+    alike = {}
+    for name in known:
+        words.set_seq1(_plain(name))
+        alike[name] = words.ratio()
+    nearest = max(alike, key=alike.__getitem__, default="")  # of equals the first
+    return f"; did you mean {nearest!r}?" if alike.get(nearest, 0.0) >= least else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas between them; of very many the first and the last, of none ``"none"``.
+
+    Examples
+    --------
+    >>> from xpnet.text import listed
+    >>> listed(["conv1", "pool1"]), listed([])
+    ('conv1, pool1', 'none')
+    """
+    names = list(names)
+    return ", ".join(names if len(names) <= 40 else [*names[:30], "...", *names[-10:]]) or "none"
+
+
+def no_such(what: str, name: object, known: Iterable[str], *, of: str = "") -> str:
+    """Return what is said of a name that there is not: what it may have meant, and the names that there are.
+
+    Parameters
+    ----------
+    what : str
+        The kind of thing that is named.
+    name : object
+        As it was given, by rights a str.
+    known : iterable of str
+    of : str, optional
+        What would have it.
+
+    Examples
+    --------
+    >>> from xpnet.text import no_such
+    >>> no_such("optimizer", "adan", ["sgd", "adam"])
+    "no optimizer 'adan'; did you mean 'adam'? There are sgd, adam"
+    >>> no_such("optimizer", "tiger", ["sgd", "adam"])
+    "no optimizer 'tiger'; there are sgd, adam"
+    >>> no_such("setting", "slop", ["slope"], of="leaky_relu")
+    "leaky_relu has no setting 'slop'; did you mean 'slope'? It has slope"
+    """
+    known = list(known)
+    meant = near(name, known) if isinstance(name, str) else ""
+    start, there = (f"{of} has no", "it has") if of else ("no", "there are")
+    there = f"{meant} {there.capitalize()}" if meant else f"; {there}"
+    return f"{start} {what} {name!r}{there} {listed(known)}"

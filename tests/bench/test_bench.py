@@ -112,14 +112,14 @@ def test_rivals_take_turns():
 
 def test_names_are_checked_before_anything_is_measured():
     for arguments in (["lenet"], []), (["lenet-64"], ["conv"]):
-        with pytest.raises(ValueError, match=r"benchmark: no (workload|operation) '(lenet|conv)'; there are "):
+        with pytest.raises(ValueError, match=r"benchmark: no (workload|operation) '(lenet|conv)'.* are "):
             benchmark(*arguments)
     with pytest.raises(ValueError, match="benchmark: no mode 'test'"):
         benchmark(["lenet-64"], modes=["test"])
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(ChildProcessError, match=r"ended with status 1: unknown backend 'nympy'"):
+    with pytest.raises(ChildProcessError, match=r"ended with status 1: no backend 'nympy'"):
         benchmark(["lenet-64"], backend="nympy")
 
 
@@ -146,7 +146,7 @@ def test_networks_are_measured_if_nothing_else_is_asked_for(monkeypatch, argumen
 
 def test_a_backend_that_cannot_be_used_is_told_before_anything_is_measured(capsys):
     assert main(["bench", "--backend", "nympy"]) == 2
-    assert capsys.readouterr().err.startswith("error: unknown backend 'nympy'; choose from")
+    assert capsys.readouterr().err.startswith("error: no backend 'nympy'; did you mean 'numpy'?")
 
 
 def test_a_tiny_run_of_the_script(tmp_path):

@@ -76,7 +76,7 @@ def test_the_table():
 def test_names_are_checked_before_anything_is_measured():
     with pytest.raises(ValueError, match="benchmark: no curve 'vgg16'; there are lenet"):
         benchmark([], scaling=["vgg16"])
-    with pytest.raises(ValueError, match=r"benchmark: no network 'vgg19'; there are .*vgg16"):
+    with pytest.raises(ValueError, match=r"benchmark: no network 'vgg19'; did you mean 'vgg16'\? There are .*vgg16"):
         benchmark([], memory_of=["vgg19"])
 
 

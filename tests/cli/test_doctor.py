@@ -124,16 +124,16 @@ def test_a_wrong_environment_is_told_and_fails_after_the_report(capsys, monkeypa
     monkeypatch.setenv("XPNET_BACKEND", "nympy")
     monkeypatch.setenv("XPNET_DATA", str(tmp_path / "missing"))
     found = report(capsys, guard.UNUSABLE)
-    assert "unknown backend 'nympy'" in found["selected"]["error"]
+    assert "no backend 'nympy'" in found["selected"]["error"]
     assert any("XPNET_BACKEND" in line for line in found["advice"])
     assert any(f"XPNET_DATA={tmp_path / 'missing'} is no folder" in line for line in found["advice"])
     assert main(["doctor"]) == guard.UNUSABLE
     text = capsys.readouterr().out
-    assert "selected: unknown backend 'nympy'" in text
+    assert "selected: no backend 'nympy'" in text
     assert "what to do\n  XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it" in text
     monkeypatch.setenv("XPNET_BACKEND", "numpy")
     monkeypatch.setenv("XPNET_DTYPE", "float8")
-    assert "unknown float type 'float8'" in report(capsys, guard.UNUSABLE)["selected"]["error"]
+    assert "no float type 'float8'" in report(capsys, guard.UNUSABLE)["selected"]["error"]
 
 
 def test_values_that_cannot_be_are_told_in_the_report() -> None:
@@ -152,6 +152,17 @@ def test_values_that_cannot_be_are_told_in_the_report() -> None:
     assert (ended.returncode, ended.stderr) == (guard.UNUSABLE, "")
     told = "".join(f"  {variable}: {error}; change or unset it\n" for variable, (_, error) in wrong.items())
     assert told in ended.stdout
+
+
+def test_variables_that_mean_nothing_are_told_in_the_report(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("XPNET_CONV_WORKSPCE", "1MB")
+    monkeypatch.setenv("XPNET_TEST_BACKENDS", "numpy")
+    found = report(capsys, guard.UNUSABLE)
+    assert list(found["wrong"]) == ["XPNET_CONV_WORKSPCE"]
+    assert (
+        "XPNET_CONV_WORKSPCE means nothing to xpnet; did you mean 'XPNET_CONV_WORKSPACE'? Change or unset it"
+        in found["advice"]
+    )
 
 
 def test_too_many_blas_threads(capsys, monkeypatch) -> None:

@@ -80,6 +80,8 @@ def test_an_unknown_flag_suggests_a_near_one_of_the_command(capsys) -> None:
     error = capsys.readouterr().err
     assert error.startswith("usage: xpnet train")
     assert error.endswith("error: unrecognized arguments: --weigths a; did you mean '--weights'?\n")
+    assert main(["summary", "--model", "lenet", "--fits", "4GB"]) == 2  # like --input by its dashes alone
+    assert capsys.readouterr().err.endswith("error: unrecognized arguments: --fits 4GB\n")
     assert main(["doctor", "all"]) == 2
     assert capsys.readouterr().err.endswith("error: unrecognized arguments: all\n")
 
@@ -89,6 +91,8 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
     assert main(["summary", "--model", "lenet", "--nonsense"]) == 2
     assert main(["summary", "--model", "lenet", "--input", "3,x"]) == 2
     assert "expected sizes without the batch, such as 3,224,224, got '3,x'" in capsys.readouterr().err
+    assert main(["gradcheck", "--model", "lenet", "--seed", "-1"]) == 2
+    assert "argument --seed: must be from 0 to 2**64 - 1, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,7 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
         (DataError("no data"), 1),
         (MissingDependencyError("plots need matplotlib"), 1),
         (FileNotFoundError(2, "No such file", "x"), 1),
+        (OSError(28, "No space left"), 1),
         (ValueError("several\n  lines"), 1),
         (MemoryError(), 1),
     ],
@@ -116,7 +121,9 @@ def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert lines[-1].endswith(" (while testing)")
-    said = "x: No such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+    said = {FileNotFoundError: "x: No such file", OSError: "No space left"}.get(
+        type(error), " ".join(f"{error}".split())
+    )
     assert lines[-1].startswith(f"error: {said}")
     assert (lines[0] == "Traceback (most recent call last):") == verbose
     assert len(lines) == 1 or verbose
@@ -220,6 +227,41 @@ def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
     assert errors == "interrupted\n"
 
 
+SLOW_TO_LOAD = """
+try:
+    print("loading", flush=True)
+    import time; time.sleep(60)
+except BaseException as error:
+    raise ImportError("taken for something else") from error
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
+@pytest.mark.parametrize(
+    "how",
+    [("-m", "xpnet"), ("-c", "import sys; from xpnet.__main__ import main; sys.exit(main())")],
+    ids=["module", "installed"],
+)
+def test_ctrl_c_while_modules_are_loaded(tmp_path, how) -> None:
+    (tmp_path / "numpy.py").write_text(SLOW_TO_LOAD)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    with started([sys.executable, *how, "doctor"], cwd=tmp_path, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        _, errors = interrupt(process)
+    assert process.returncode == guard.INTERRUPTED
+    assert errors == "interrupted\n"
+
+
+def test_ctrl_c_while_the_command_line_is_parsed(monkeypatch, capsys) -> None:
+    def parser() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.cli._parser", parser)
+    assert main(["doctor"]) == guard.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys; from xpnet.cli import main\n"
@@ -235,4 +277,4 @@ def test_the_installed_command_is_this_one() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"xpnet": "xpnet.cli:main"}
+    assert project["scripts"] == {"xpnet": "xpnet.__main__:main"}

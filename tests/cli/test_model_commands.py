@@ -209,6 +209,13 @@ def test_gradcheck_names_a_wrong_layer_and_fails(capsys, own) -> None:
     assert run(capsys, "gradcheck", "--model", f"{own}:built", "--loss", "mean_squared_error")[0] == 0
 
 
+def test_gradcheck_refuses_half_types(capsys) -> None:
+    code, _, err = run(capsys, "gradcheck", "--model", "lenet", "--dtype", "float16")
+    assert code == 2
+    assert "argument --dtype: expected float64 or float32, got float16: where it rounds to another maximum" in err
+    assert run(capsys, "gradcheck", "--model", "lenet", "--dtype", "flaot64")[2].endswith("did you mean 'float64'?\n")
+
+
 def test_gradcheck_looks_at_fewer_elements_of_a_large_model(capsys, monkeypatch) -> None:
     seen = {}
 
@@ -229,7 +236,7 @@ def test_an_unusable_backend_is_code_2(capsys) -> None:
     for command in (["gradcheck", "--backend", "nympy"], ["compare", "--backends", "numpy,nympy"]):
         code, _, err = run(capsys, command[0], "--model", "lenet", *command[1:])
         assert code == 2
-        assert err.startswith("error: unknown backend 'nympy'")
+        assert err.startswith("error: no backend 'nympy'")
 
 
 def test_weights_of_both_kinds_are_loaded(capsys, tmp_path, rng) -> None:
@@ -279,7 +286,7 @@ def test_compare_on_images_of_a_data_set(capsys, monkeypatch) -> None:
     assert "(3, 30, 4, 4)" in out  # 8x8 images
     code, _, err = run(capsys, *arguments, "--data", "digitz")
     assert code == 1
-    assert "unknown data set 'digitz'" in err
+    assert "no data set 'digitz'" in err
 
 
 def test_compare_needs_two(capsys) -> None:

@@ -33,9 +33,11 @@ def test_none_takes_a_setting_away(capsys, monkeypatch, tmp_path) -> None:
     for wrong, message in (
         (["--epochs", "none"], "invalid int value: 'none'"),
         (["--top", "x"], "invalid int value: 'x'"),
+        (["--schedule", "Cosin"], "(choose from constant, cosine, one_cycle, step, plateau); did you mean 'cosine'?"),
+        (["--distributed", "mpo"], "(choose from auto, mpi, nccl); did you mean 'mpi'?"),
         (["--class-weights", "x"], "argument --class-weights: invalid choice: 'x' (choose from balanced, none)"),
     ):
         assert main([*plain, *wrong]) == 2
         assert message in capsys.readouterr().err
     assert main([*plain, "--data", "none", "--out", "c"]) == 1
-    assert "unknown data set 'none'" in capsys.readouterr().err
+    assert "no data set 'none'" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from xpnet.cli import main
 from xpnet.run import Settings, open_run
 from xpnet.run.data import resolved
+from xpnet.training import Callback, Epoch, Trainer
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors files")
@@ -120,6 +122,34 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again() -> None:
     assert Path("a/last.safetensors").exists()
 
 
+class Diverging(Callback):
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            trainer.optimizer.lr = 1e30
+
+
+def test_a_run_that_diverges_ends_in_an_error_and_keeps_what_it_had(capsys, monkeypatch) -> None:
+    real = sys.modules["xpnet.run.train"].train
+    with monkeypatch.context() as patch:
+        patch.setattr("xpnet.cli.train.train", lambda *args, **more: real(*args, **more | {"callbacks": [Diverging()]}))
+        assert train("--epochs", "4", "--validation", "0.2", "--out", "a") == 1
+    error = capsys.readouterr().err
+    assert "lower the learning rate (in epoch 3, at a learning rate of 1e+30; the 2 before it are in a)\n" in error
+    assert error.count("\n") == 1
+    assert len(Path("a/log.csv").read_text().splitlines()) == 3
+    assert all(np.isfinite(w).all() for w in weights("a").values())
+    assert main(["evaluate", "--run", "a", "--backend", "numpy"]) == 0
+    assert train("--epochs", "2", "--lr", "1e30", "--out", "b") == 1
+    assert "lower the learning rate (in epoch 1, at a learning rate of 1e+30)\n" in capsys.readouterr().err
+
+
+def test_a_run_without_a_place_to_report_to(monkeypatch) -> None:
+    for name in ("stdout", "stderr"):  # as Python has them after >&- 2>&-
+        monkeypatch.setattr(sys, name, None)
+    assert train("--epochs", "1", "--out", "a") == 0
+    assert Path("a/curves.png").exists()
+
+
 def test_choosing_by_held_out_images(capsys) -> None:
     assert train("--epochs", "30", "--lr", "1e-9", "--validation", "0.2", "--early-stopping", "1", "--out", "a") == 0
     output = capsys.readouterr().out
@@ -176,7 +206,10 @@ def test_without_mnist_the_default_model_trains_on_larger_digits(capsys, monkeyp
 def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
     Path("full").mkdir()
     Path("full/file").touch()
+    half = {"x": np.zeros((40, 3, 9, 16), np.uint8), "t": np.arange(40) % 4}
+    np.savez("few.npz", **{f"{name}_{part}": half[name] for name in half for part in ("train", "test")})
     Path("bad.toml").write_text("epochs = 'many'")
+    Path("near.toml").write_text("schedule = 'cosin'")
     cases: list[tuple[list[str], str]] = [
         (["train", *TINY, "--out", "full"], "full is not empty; --resume full goes on with a run"),
         (["train", *TINY, "--out", "full/file"], "--out full/file is a file, expected a folder"),
@@ -185,11 +218,38 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         (["train", "--resume", "full", "--out", "x"], "leave out --config and --out"),
         (["train", "--config", "bad.toml"], "epochs must be a whole number, got 'many'"),
         (["train", "--config", "none.toml"], "none.toml"),
+        (["train", "--config", "near.toml"], "got 'cosin'; did you mean 'cosine'?"),
         (["train", "--model", "lenett"], "no model 'lenett'; did you mean 'lenet'?"),
         (["train", "--model", "lenet:depth=3"], "lenet has no option 'depth'; it has variant"),
-        (["train", "--data", "digitz", "--out", "new"], "unknown data set 'digitz'"),
-        (["train", "--data", "digits:size=3", "--out", "new"], "size"),
-        (["train", "--model", "alexnet", "--data", "digits", "--out", "new"], 'layer "'),
+        (["train", "--data", "digitz", "--out", "new"], "no data set 'digitz'; did you mean 'digits'?"),
+        (
+            ["train", "--data", "digits:upscal=3", "--out", "new"],
+            "digits has no option 'upscal'; did you mean 'upscale'?",
+        ),
+        (
+            ["train", "--data", "full/file"],
+            "full/file: expected an .npz file, a folder of images or the name of a data",
+        ),
+        (["train", "--data", "no/where"], "no/where: there is no such folder or file; check the path"),
+        (["train", "--data", ""], "no data set ''; there are auto, "),
+        (["train", *TINY, "--top", "10"], "top must be below the number of classes, 10, got 10"),
+        (
+            ["train", "--model", "lenet:classes=3"],
+            "model 'lenet:classes=3': classes is no option: it is that of the data",
+        ),
+        (["train", *TINY, "--model", "lenet:activation=up"], "softplus, softsign, step\n"),  # and no word of the images
+        (["train", "--data", "digits:seed=-1"], "stratified_split: seed is -1; give a whole number from 0 on"),
+        (["train", "--data", "digits:test_fraction=x"], "stratified_split: fraction is x; give one between 0 and 1"),
+        (["train", "--data", "mnist:root=5"], "Looked in: 5/mnist"),
+        (["train", "--model", "lenet", "--data", "digits"], "(the images are 8x8; --data digits:upscale=4 or --model"),
+        (
+            ["train", "--model", "alexnet", "--data", "digits", "--out", "new"],
+            "(the images are 8x8; --data digits:upscale=8",
+        ),
+        (
+            ["train", "--model", "vgg11", "--data", "few.npz"],
+            "(the images are 9x16; models that take them: deep_convnet",
+        ),
         (["train", "--data", "digits", "--augment", "spin", "--out", "new"], "no augmentation 'spin'"),
         (["train", *TINY, "--augment", "normalize:0.5:0.5"], "normalize would leave the test images as they are"),
         (["train", "--early-stopping", "2"], "early_stopping needs validation"),
@@ -204,7 +264,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(capsys) -> None:
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-    assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "full"]
+    assert sorted(p.name for p in Path().iterdir()) == ["bad.toml", "few.npz", "full", "near.toml"]
     Path("runs").touch()
     assert main(["train", *TINY]) == 1
     assert "train: runs is a file here, expected a folder for the results; name one by --out" in capsys.readouterr().err

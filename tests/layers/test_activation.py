@@ -133,7 +133,10 @@ def test_next_layer_shares_what_is_kept():
         (lambda: Activation("swash"), "Activation: no activation 'swash'; there are identity, relu, sigmoid"),
         (lambda: Activation("relu", slope=1), "Activation: relu has no setting 'slope'; it has none"),
         (lambda: Activation("identity", slope=1), "Activation: identity has no setting 'slope'; it has none"),
-        (lambda: Activation("affine", scale=1), "Activation: affine has no setting 'scale'; it has slope, intercept"),
+        (
+            lambda: Activation("affine", scale=1),
+            "Activation: affine has no setting 'scale'; did you mean 'slope'\\? It has slope, intercept",
+        ),
         (lambda: L.LeakyReLU("a"), "LeakyReLU: slope must be finite and at least 0, got 'a'"),
         (lambda: L.LeakyReLU(-1), "LeakyReLU: slope must be finite and at least 0, got -1"),
         (lambda: Activation("elu", alpha=-1), "Activation: alpha must be finite and at least 0, got -1"),

@@ -12,9 +12,9 @@ from xpnet.run import Settings
 from xpnet.text import near, parse_spec, table
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown": ({"epocs": 3}, r"settings: no 'epocs'; did you mean 'epochs'\?"),
-    "nothing near": ({"xyz": 3}, r"settings: no 'xyz'; there are model, data, limit"),
-    "model": ({"model": "lennet"}, r"no model 'lennet'; did you mean 'lenet'\?; there are alexnet"),
+    "unknown": ({"epocs": 3}, r"settings: no setting 'epocs'; did you mean 'epochs'\? There are model"),
+    "nothing near": ({"xyz": 3}, r"settings: no setting 'xyz'; there are model, data, limit"),
+    "model": ({"model": "lennet"}, r"no model 'lennet'; did you mean 'lenet'\? There are alexnet"),
     "text for a number": ({"epochs": "3"}, "epochs must be a whole number, got '3'"),
     "bool for a number": ({"epochs": True}, "epochs must be a whole number, got True"),
     "fraction for a whole number": ({"epochs": 3.5}, "epochs must be a whole number, got 3.5"),

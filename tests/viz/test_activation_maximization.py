@@ -83,8 +83,8 @@ def test_a_figure_of_several_units(xp, rng):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"layer": "conv9"}, "no layer 'conv9' in the LeNet; there are conv1, "),
-        ({"layer": 3}, "no layer 3 in the LeNet; there are conv1, "),
+        ({"layer": "conv9"}, r"the LeNet has no layer 'conv9'; did you mean 'conv1'\? It has conv1, "),
+        ({"layer": 3}, "the LeNet has no layer 3; it has conv1, "),
         (
             {"unit": 6},
             r"unit must be a channel, or \(channel, row, column\), within \(6, 24, 24\), the output of 'conv1'",

@@ -181,7 +181,7 @@ def test_what_cannot_be_done_is_said(rng):
         plot_saliency(model, x)
     with pytest.raises(ValueError, match="plot_saliency: 2 axes needed, one for the image and one for the map; got 1"):
         plot_saliency(model, x[0], ax=[object()])
-    with pytest.raises(ArgumentError, match=r"no layer 'conv3' in the LeNet; there are conv1, pool1, .*, output"):
+    with pytest.raises(ArgumentError, match=r"the LeNet has no layer 'conv3'.* has conv1, pool1, .*, output"):
         grad_cam(model, x, None, "conv3")
     with pytest.raises(
         ArgumentError, match=r"'dense1' is no image; layers that give images: conv1, pool1, conv2, pool2$"

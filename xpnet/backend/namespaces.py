@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backend.bfloat16 import bfloat16_of_cupy
 from xpnet.errors import ArrayMismatchError, BackendUnavailableError, DTypeError
+from xpnet.text import no_such
 
 __all__ = [
     "DTYPES",
@@ -130,11 +131,13 @@ def dtype_by_name(xp: Any, name: str) -> Any:
         If the name is none of float32, float64, float16, bfloat16, or the library lacks that type.
     """
     if name not in DTYPES:
-        raise BackendUnavailableError(f"unknown float type {name!r}; XPNET_DTYPE is one of {', '.join(DTYPES)}")
+        raise BackendUnavailableError(f"{no_such('float type', name, DTYPES)}, by XPNET_DTYPE or dtype=...")
     dtype = named_dtype(xp, name)
     if dtype is None:
         library = xp.__name__.rpartition(".")[2]
-        raise BackendUnavailableError(f"{library} has no {name}; use XPNET_DTYPE=float32, or a backend that has it")
+        raise BackendUnavailableError(
+            f"{library} has no {name}; take float32 (by XPNET_DTYPE or dtype=...) or a backend that has it"
+        )
     return dtype
 
 

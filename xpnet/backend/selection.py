@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
+from xpnet import config
 from xpnet.backend.loaders import BUILTIN, LOADERS, Loader
 from xpnet.backend.namespaces import dtype_by_name, remember_namespace
 from xpnet.errors import BackendUnavailableError
+from xpnet.text import no_such
 
 __all__ = ["Backend", "BackendStatus", "available", "get", "register", "use", "using"]
 
@@ -244,6 +246,7 @@ def _current_gpu(chosen: Backend) -> Any:
 
 
 def _resolve(spec: str | None, dtype: str | None) -> Backend:
+    config.warn_of_unknown()
     spec = spec or os.environ.get("XPNET_BACKEND") or "auto"
     dtype = dtype or os.environ.get("XPNET_DTYPE") or "float32"
     if spec == "auto":
@@ -251,7 +254,7 @@ def _resolve(spec: str | None, dtype: str | None) -> Backend:
     name, _, device_name = spec.partition(":")
     if name not in LOADERS:
         raise BackendUnavailableError(
-            f"unknown backend {spec!r}; choose from auto, {', '.join(LOADERS)} "
+            f"{no_such('backend', spec, ['auto', *LOADERS])} "
             "(with an optional device, as in cupy:1), by XPNET_BACKEND or backend.use()"
         )
     if spec.endswith(":"):

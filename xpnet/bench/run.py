@@ -17,6 +17,7 @@ from xpnet.bench.scaling import CURVES
 from xpnet.bench.subjects import FORMATS, RIVALS
 from xpnet.bench.workloads import LARGE, OPERATIONS, WORKLOADS
 from xpnet.cores import THREAD_VARIABLES
+from xpnet.text import no_such
 
 __all__ = ["MODES", "benchmark", "measure_apart"]
 
@@ -84,7 +85,7 @@ def benchmark(
                                (modes, MODES, "mode")):  # fmt: skip
         for name in given:
             if name not in known:
-                raise ValueError(f"benchmark: no {what} {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"benchmark: {no_such(what, name, known)}")
     measurable = sys.platform == "linux" and not backend.startswith("cupy")
     if memory_of and not measurable:
         raise ValueError(f"benchmark: peak memory is that of the host, on Linux; not on {sys.platform} with {backend}")

@@ -14,8 +14,8 @@ from types import ModuleType
 import xpnet
 from xpnet.cli import bench, compare, doctor, evaluate, filters, gradcheck, predict, show, summary, train
 from xpnet.cli.arguments import command_line
-from xpnet.cli.guard import UNUSABLE, guarded
-from xpnet.text import near
+from xpnet.cli.guard import UNUSABLE, guarded, interrupted
+from xpnet.text import near, no_such
 
 __all__ = ["main"]
 
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["summary", "--model", "no_such"])
     1
     """
-    given = command_line(argv)
-    parser, commands = _parser()
     try:
+        given = command_line(argv)
+        parser, commands = _parser()
         command = _suggest(parser, list(commands), given)
         args, rest = parser.parse_known_args(given)
         if rest:
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.exit(UNUSABLE)
     except SystemExit as end:  # argparse has said what is wrong
         return int(end.code or 0)
+    except KeyboardInterrupt:
+        return interrupted()
     verbose = getattr(args, "verbose", False)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     return guarded(args.func, args, verbose=verbose)
@@ -97,7 +99,7 @@ def _suggest(parser: argparse.ArgumentParser, names: list[str], given: list[str]
     """Refuse a command that there is not, with those that it may have meant; return that which there is, or nothing."""
     command = next((word for word in given if not word.startswith("-")), "")
     if command and command not in names:
-        parser.error(f"no command {command!r}{near(command, names) or '; there are ' + ', '.join(names)}")
+        parser.error(no_such("command", command, names))
     return command
 
 
@@ -105,4 +107,4 @@ def _refuse(parser: argparse.ArgumentParser, rest: list[str]) -> None:
     """Refuse arguments that a command does not have, with what the first flag may have meant."""
     wrong = next((word.partition("=")[0] for word in rest if word.startswith("-")), "")
     flags = [flag for action in parser._actions for flag in action.option_strings]
-    parser.error(f"unrecognized arguments: {' '.join(rest)}{near(wrong, flags)}")
+    parser.error(f"unrecognized arguments: {' '.join(rest)}{near(wrong, flags, least=0.7)}")

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,18 @@ from xpnet.config import parse_bytes
 from xpnet.layers import Layer
 from xpnet.models.resnet import SMALL
 from xpnet.random import generator
-from xpnet.text import parse_spec
+from xpnet.text import near, parse_spec
 
 __all__ = [
+    "add_backend_argument",
     "add_backend_arguments",
     "add_dtype_argument",
     "add_loss_argument",
     "add_model_arguments",
     "add_seed_argument",
+    "braces",
     "build_model",
+    "choice",
     "command_line",
     "fitting_loss",
     "input_shape",
@@ -32,6 +35,7 @@ __all__ = [
     "memory_size",
     "positive",
     "random_batch",
+    "seed",
     "shape",
     "use_backend",
 ]
@@ -59,11 +63,38 @@ def command_line(argv: Sequence[str] | None) -> list[str]:
     return sys.argv[1:]
 
 
+def choice(words: Iterable[str]) -> Callable[[str], str]:
+    """Return what parses one of some words; unlike ``choices=`` of argparse, it says which may have been meant."""
+    words = tuple(words)
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(
+                f"invalid choice: {text!r} (choose from {', '.join(words)}){near(text, words)}"
+            )
+        return text
+
+    return parse
+
+
+def braces(words: Iterable[str]) -> str:
+    """Return words as argparse shows those that there are to choose from."""
+    return f"{{{','.join(words)}}}"
+
+
 def positive(text: str) -> int:
     """Parse a whole number from 1 on."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Parse a whole number of 64 bits."""
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**64 - 1, got {value}")
     return value
 
 
@@ -96,31 +127,43 @@ def memory_size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_backend_arguments(parser: argparse.ArgumentParser, *, dtype: str | None = None) -> None:
-    """Add ``--backend`` and ``--dtype``, with the default `dtype` or that of the environment; see `use_backend`."""
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend`` and ``--dtype``; see `use_backend`."""
+    add_backend_argument(parser)
+    add_dtype_argument(parser)
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend``."""
     parser.add_argument(
         "--backend",
         help="auto, numpy, cupy[:device], torch[:device] or array_api_strict[:device]; "
         "by default the environment variable XPNET_BACKEND, else auto: CuPy where there is a GPU, else NumPy",
     )
-    add_dtype_argument(parser, dtype)
 
 
-def add_dtype_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+def add_dtype_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``."""
-    shown = default or "by default XPNET_DTYPE, else float32"
-    parser.add_argument("--dtype", choices=backend.DTYPES, default=default, help=f"float type ({shown})")
+    parser.add_argument(
+        "--dtype",
+        type=choice(backend.DTYPES),
+        metavar=braces(backend.DTYPES),
+        help="float type (by default XPNET_DTYPE, else float32)",
+    )
 
 
 def add_seed_argument(parser: argparse.ArgumentParser, what: str, default: int = 0) -> None:
     """Add ``--seed``, of `what`."""
-    parser.add_argument("--seed", type=int, default=default, help=f"of {what} (%(default)s)")
+    parser.add_argument("--seed", type=seed, metavar="N", default=default, help=f"of {what} (%(default)s)")
 
 
 def add_loss_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--loss``; see `fitting_loss`."""
     parser.add_argument(
-        "--loss", choices=(CLASSES, NUMBERS), help="by default the first for an output of classes, else the second"
+        "--loss",
+        type=choice((CLASSES, NUMBERS)),
+        metavar=braces((CLASSES, NUMBERS)),
+        help="by default the first for an output of classes, else the second",
     )
 
 

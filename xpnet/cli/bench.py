@@ -26,21 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workloads",
         nargs="*",
-        choices=tuple(WORKLOADS),
+        type=arguments.choice(WORKLOADS),
         metavar="NAME",
         help=f"by default all if nothing else is asked for; without names none: {', '.join(WORKLOADS)}",
     )
     parser.add_argument(
         "--operations",
         nargs="*",
-        choices=tuple(OPERATIONS),
+        type=arguments.choice(OPERATIONS),
         metavar="NAME",
         help="layers to measure alone; without names, all of them",
     )
     parser.add_argument(
         "--scaling",
         nargs="*",
-        choices=tuple(CURVES),
+        type=arguments.choice(CURVES),
         metavar="NAME",
         help="how time grows with the batch of a network, and with images, channels and pixels of a convolution; "
         "without names, all of them",
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-of",
         nargs="+",
-        choices=(*LARGE, *WORKLOADS),
+        type=arguments.choice((*LARGE, *WORKLOADS)),
         default=[],
         metavar="NAME",
         help=f"networks whose peak memory alone is measured: a workload, or {', '.join(LARGE)}",

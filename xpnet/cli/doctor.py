@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; fail if the environment selects a backend that cannot be used, or has a wrong value."""
+    """Print the report; fail if the environment selects a backend that cannot be used, or has a wrong name or value."""
     with config.tolerating() as wrong:
         report = _report(wrong)
     if args.json:
@@ -122,7 +122,9 @@ def _advice(report: dict[str, Any]) -> list[str]:
             )
     if report["selected"]["error"]:
         advice.append("XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it")
-    advice += [f"{error}; change or unset it" for error in report["wrong"].values()]
+    advice += [
+        f"{error}{' Change' if error.endswith('?') else '; change'} or unset it" for error in report["wrong"].values()
+    ]
     missing = [f"{name} ({purpose})" for name, purpose in TRAIN.items() if versions[name] is None]
     if missing:
         advice.append(f"pip install 'xpnet[train]' for {', '.join(missing)}")

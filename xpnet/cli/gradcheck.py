@@ -8,7 +8,7 @@ from typing import Any
 from xpnet import backend
 from xpnet.cli import arguments
 from xpnet.cli.guard import FAILED
-from xpnet.errors import OperationError
+from xpnet.errors import DTypeError, OperationError
 from xpnet.layers import Layer
 
 __all__ = ["add_parser"]
@@ -22,7 +22,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("gradcheck", help="gradients of a model against central differences")
     arguments.add_model_arguments(parser)
-    arguments.add_backend_arguments(parser, dtype="float64")
+    arguments.add_backend_argument(parser)
+    parser.add_argument(
+        "--dtype", type=_precise, metavar="{float64,float32}", default="float64", help="float type (%(default)s)"
+    )
     arguments.add_seed_argument(parser, "weights, samples and choice of elements")
     parser.add_argument("--batch", type=arguments.positive, default=2, help="samples (%(default)s)")
     parser.add_argument(
@@ -33,6 +36,17 @@ def add_parser(subparsers: Any) -> None:
     )
     arguments.add_loss_argument(parser)
     parser.set_defaults(func=run)
+
+
+def _precise(text: str) -> str:
+    from xpnet.gradcheck import require_precise
+
+    arguments.choice(backend.DTYPES)(text)
+    try:
+        require_precise(text)
+    except DTypeError as error:
+        raise argparse.ArgumentTypeError(error.detail) from None
+    return text
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet._interrupt import Termination
 from xpnet.errors import BackendUnavailableError, MissingDependencyError, OperationError
 
-__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "TERMINATED", "UNUSABLE", "guarded"]
+__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "TERMINATED", "UNUSABLE", "guarded", "interrupted"]
 
 FAILED = 1
 UNUSABLE = 2  # what argparse returns for a command line that it cannot parse, too
@@ -55,7 +55,7 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     except KeyboardInterrupt:
         if termination.received:
             return _report("terminated", TERMINATED, verbose)
-        return _report("interrupted", INTERRUPTED, verbose)
+        return interrupted(verbose=verbose)
     except BackendUnavailableError as error:
         return _report(f"error: {_describe(error)}", UNUSABLE, verbose)
     except BrokenPipeError:
@@ -67,11 +67,16 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     return TERMINATED if code == INTERRUPTED and termination.received else code
 
 
+def interrupted(*, verbose: bool = False) -> int:
+    """Say that Ctrl-C has come, and return its exit code."""
+    return _report("interrupted", INTERRUPTED, verbose)
+
+
 def _describe(error: BaseException) -> str:
     notes = getattr(error, "__notes__", [])
     said = f"{error}"
-    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror and error.filename2 is None:
-        said = f"{error.filename}: {error.strerror}"  # Python's own has the number of the error before that
+    if isinstance(error, OSError) and error.strerror and error.filename2 is None:  # Python's own begins with a number
+        said = f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
     return " ".join(said.split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
 
 

@@ -22,7 +22,9 @@ IMAGES = 1000  # of the test set, at most, that the model is shown for a picture
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("show", help="draw filters, feature maps, mistakes and more of a trained model")
-    parser.add_argument("what", choices=tuple(PICTURES), help="the picture to draw")
+    parser.add_argument(
+        "what", type=arguments.choice(PICTURES), metavar="WHAT", help=f"the picture to draw: {', '.join(PICTURES)}"
+    )
     add_run_argument(parser)
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture; by default a test image")
     parser.add_argument("--index", type=int, metavar="N", help="which test image; by default the first, 0")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.cli.arguments import command_line
+from xpnet.cli.arguments import braces, choice, command_line
 from xpnet.cli.guard import INTERRUPTED, guarded
 from xpnet.distributed import Communicator, ending_together
 from xpnet.distributed.launch import KINDS, choose, join
@@ -55,16 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         default = getattr(defaults, field.name)
         shown = "" if default is None else f" ({default})"
         kind, choices = kinds[field.name], field.metadata.get("choices")
-        parse, listed = kind, choices
-        if isinstance(kind, types.UnionType):
+        optional = isinstance(kind, types.UnionType)
+        if optional:
             kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
-            parse, choices, listed = _or_none(kind, choices), None, choices and (*choices, NONE)
+            choices = choices and (*choices, NONE)
             shown += f"; or {NONE}"
+        parse = choice(choices) if choices else kind
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=parse,
-            choices=choices,
-            metavar=field.metadata.get("metavar") or (f"{{{','.join(listed)}}}" if listed else _metavar(kind)),
+            type=_or_none(parse, kind) if optional else parse,
+            metavar=field.metadata.get("metavar") or (braces(choices) if choices else _metavar(kind)),
             default=argparse.SUPPRESS,
             help=(field.metadata["help"] + shown).replace("%", "%%"),
         )
@@ -84,29 +84,27 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         "--distributed",
         nargs="?",
         const="auto",
-        choices=KINDS,
+        type=choice(KINDS),
+        metavar=braces(KINDS),
         help="train on all processes that mpiexec or srun has started; batch sizes are those of all together",
     )
     parser.add_argument(
         "--scale-lr",
-        choices=RULES,
+        type=choice(RULES),
+        metavar=braces(RULES),
         help="take batch size and learning rate for those of one process, and scale both by their number",
     )
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
 
 
-def _or_none(kind: type, choices: Sequence[str] | None) -> Callable[[str], Any]:
+def _or_none(parse: Callable[[str], Any], kind: type) -> Callable[[str], Any]:
     """Return what parses the flag of a setting that may have no value."""
 
-    def parse(text: str) -> Any:
-        if text == NONE:
-            return None
-        if choices and text not in choices:  # argparse would look for None among them, and name it so
-            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(choices)}, {NONE})")
-        return kind(text)
+    def parse_or_none(text: str) -> Any:
+        return None if text == NONE else parse(text)
 
-    parse.__name__ = kind.__name__  # of which argparse speaks in its errors
-    return parse
+    parse_or_none.__name__ = kind.__name__  # of which argparse speaks in its errors
+    return parse_or_none
 
 
 def _metavar(kind: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from xpnet.data.mnist_like import fashion_mnist, kmnist, mnist, mnist_is_local
 from xpnet.data.npz_file import npz
 from xpnet.data.split import stratified_split
 from xpnet.optional import require
+from xpnet.text import no_such
 
 __all__ = ["digits", "load", "names"]
 
@@ -104,26 +106,31 @@ def load(name: str, **options: Any) -> Dataset:
     Raises
     ------
     ValueError
-        If there is no such name, or `path` is missing.
+        If there is no such name, it has no such option, or `path` is missing.
     DataError, MissingDependencyError
         As the function of that name does.
 
     Examples
     --------
     >>> from xpnet import data
-    >>> data.load("imagenet")
+    >>> data.load("cifar")
     Traceback (most recent call last):
     ...
-    ValueError: unknown data set 'imagenet'; choose from auto, cifar10, cifar100, digits, ...
+    ValueError: data: no data set 'cifar'; did you mean 'cifar10'? There are auto, cifar10, cifar100, ...
     """
     name, options = resolve(name, options)
     key = _plain(name)
     found = next((known for known in _LOADERS if _plain(known) == key), None)
     if found is None:
-        raise ValueError(f"unknown data set {name!r}; choose from auto, {', '.join(_LOADERS)}")
+        raise ValueError(f"data: {no_such('data set', name, ['auto', *_LOADERS])}")
     if found in _OF_YOUR_OWN and "path" not in options:
         raise ValueError(f"data set {name!r} is files of your own; say where they are by path=...")
-    return _LOADERS[found](**options)
+    loader = _LOADERS[found]
+    known = list(inspect.signature(loader).parameters)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"data: {no_such('option', option, known, of=found)}")
+    return loader(**options)
 
 
 def resolve(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -96,7 +96,9 @@ def read_image(
         except DataError:
             raise
         except Exception as error:  # Pillow raises all kinds for damaged files, SyntaxError among them
-            raise DataError(f"{path}: no image that can be read ({type(error).__name__}: {error}); {REMEDY}") from error
+            unknown = isinstance(error, pillow.UnidentifiedImageError)  # whose text names an object in memory
+            why = "of no kind that is known" if unknown else f"{type(error).__name__}: {error}"
+            raise DataError(f"{path}: no image that can be read ({why}); {REMEDY}") from error
     return pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 

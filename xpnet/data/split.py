@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ def stratified_split(t: npt.ArrayLike, fraction: float, seed: int = 0) -> tuple[
     Raises
     ------
     ValueError
-        If `t` is not a vector of integers, or `fraction` is not between 0 and 1.
+        If `t` is not a vector of integers, `fraction` is not between 0 and 1, or `seed` is no whole number from 0 on.
 
     Examples
     --------
@@ -54,8 +55,10 @@ def stratified_split(t: npt.ArrayLike, fraction: float, seed: int = 0) -> tuple[
             f"stratified_split: expected labels as a vector of integers, got shape {t.shape} of {t.dtype}; "
             "pass class numbers, as in one_hot.argmax(axis=1)"
         )
-    if not 0.0 < fraction < 1.0:
+    if not (isinstance(fraction, Real) and 0.0 < fraction < 1.0):
         raise ValueError(f"stratified_split: fraction is {fraction}; give one between 0 and 1, such as 0.2")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"stratified_split: seed is {seed!r}; give a whole number from 0 on")
     rng = np.random.Generator(np.random.Philox(seed))
     _, position, sizes = np.unique(t, return_inverse=True, return_counts=True)
     exact = sizes * fraction

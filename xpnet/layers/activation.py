@@ -22,6 +22,7 @@ from xpnet.functional.checks import check_not_negative
 from xpnet.functional.gated import APPROXIMATIONS
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.summary import Keeps, Tensor, Trace
+from xpnet.text import no_such
 
 __all__ = [
     "ELU",
@@ -117,13 +118,13 @@ def activation_pair(operation: str, name: str | None, **settings: Any) -> Pair |
         if name == "prelu":
             raise ArgumentError(operation, "prelu has slopes to learn; put the layer PReLU() after this one instead")
         if name is not None and name != "identity":
-            raise ArgumentError(operation, f"no activation {name!r}; there are identity, {', '.join(_ACTIVATIONS)}")
+            raise ArgumentError(operation, no_such("activation", name, ["identity", *_ACTIVATIONS]))
         known: list[str] = []
     else:
         known = list(_defaults(pair))
     for setting, value in settings.items():
         if setting not in known:
-            raise ArgumentError(operation, f"{name} has no setting {setting!r}; it has {', '.join(known) or 'none'}")
+            raise ArgumentError(operation, no_such("setting", setting, known, of=f"{name}"))
         if setting in ("alpha", "slope") and name != "affine":
             check_not_negative(operation, **{setting: value})
         if setting == "approximate" and value not in APPROXIMATIONS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from xpnet.functional.checks import is_number
 from xpnet.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, GlobalPool2D, Layer, Residual, Sequential
 
 __all__ = ["MobileNet", "MobileNetV2"]
@@ -21,6 +24,11 @@ class MobileNet(Sequential):
     width : float, default 1.0
         Multiplies the number of filters of every layer.
 
+    Raises
+    ------
+    ValueError
+        If width is not finite and above 0.
+
     References
     ----------
     Howard et al., *MobileNets*, arXiv:1704.04861: 4.2 million parameters at width 1.
@@ -33,6 +41,7 @@ class MobileNet(Sequential):
     """
 
     def __init__(self, classes: int = 1000, *, width: float = 1.0) -> None:
+        _check_width("MobileNet", width)
         channels = _scaled(32, width)
         layers: dict[str, Layer] = {"conv": _conv_norm(channels, 3, 2, activation="relu")}
         for i, (filters, stride) in enumerate(SEPARABLE, start=1):
@@ -54,6 +63,11 @@ class MobileNetV2(Sequential):
         Multiplies the number of filters of every layer, rounded to multiples of 8.
     dropout : float, default 0.2
 
+    Raises
+    ------
+    ValueError
+        If width is not finite and above 0.
+
     References
     ----------
     Sandler et al., *MobileNetV2: inverted residuals and linear bottlenecks*, arXiv:1801.04381:
@@ -67,6 +81,7 @@ class MobileNetV2(Sequential):
     """
 
     def __init__(self, classes: int = 1000, *, width: float = 1.0, dropout: float = 0.2) -> None:
+        _check_width("MobileNetV2", width)
         channels = _rounded(32 * width)
         layers: dict[str, Layer] = {"conv": _conv_norm(channels, 3, 2, activation="relu6")}
         for stage, (expansion, filters, count, first_stride) in enumerate(INVERTED, start=1):
@@ -82,6 +97,11 @@ class MobileNetV2(Sequential):
         layers["dropout"] = Dropout(dropout)
         layers["output"] = Dense(classes)
         super().__init__(layers)
+
+
+def _check_width(model: str, width: float) -> None:
+    if not (is_number(width) and 0.0 < width < math.inf):
+        raise ValueError(f"{model}: width must be finite and above 0, got {width!r}")
 
 
 def _conv_norm(

@@ -18,7 +18,7 @@ from xpnet.models.simple_convnet import SimpleConvNet
 from xpnet.models.squeezenet import SqueezeNet
 from xpnet.models.tiny_convnet import TinyConvNet
 from xpnet.models.vgg import STACKS, VGG
-from xpnet.text import near
+from xpnet.text import no_such
 
 __all__ = ["by_name", "names", "unknown"]
 
@@ -46,7 +46,7 @@ def names() -> list[str]:
 
 def unknown(name: str) -> ValueError:
     """Return the error about a name that there is not."""
-    return ValueError(f"models: no model {name!r}{near(name, names())}; there are {', '.join(names())}")
+    return ValueError(f"models: {no_such('model', name, names())}")
 
 
 def by_name(name: str, classes: int = 10, **options: Any) -> Sequential:
@@ -77,7 +77,7 @@ def by_name(name: str, classes: int = 10, **options: Any) -> Sequential:
     known = [option for option in inspect.signature(maker).parameters if option != "classes"]
     for option in options:
         if option not in known:
-            raise ValueError(f"models: {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+            raise ValueError(f"models: {no_such('option', option, known, of=name)}")
         if isinstance(inspect.signature(maker).parameters[option].default, str):
             options[option] = str(options[option])  # a command line gives "1998" and "1.1" as numbers
     return maker(classes=classes, **options)

@@ -96,6 +96,8 @@ def from_spec(
             f"model {spec!r}: give options by name, such as lenet:activation=relu; {name} is a model of xpnet's (a "
             "module of your own needs another name)"
         )
+    if "classes" in options:
+        raise ValueError(f"model {spec!r}: classes is no option: it is that of the data, or what --classes says")
     return by_name(name, **({} if classes is None else {"classes": classes}), **options)
 
 

@@ -15,6 +15,7 @@ from xpnet.optim.base import Optimizer
 from xpnet.optim.ema import EMA
 from xpnet.optim.first_order import SGD, Lion, Momentum, Nesterov
 from xpnet.optim.loss_scale import DynamicLossScale, LossScale
+from xpnet.text import no_such
 
 __all__ = [
     "EMA",
@@ -53,5 +54,5 @@ def by_name(name: str | Optimizer, **settings: Any) -> Optimizer:
         return name
     cls = _NAMES.get(name.lower()) if isinstance(name, str) else None
     if cls is None:
-        raise ValueError(f"optim: no optimizer {name!r}; there are {', '.join(_NAMES)}")
+        raise ValueError(f"optim: {no_such('optimizer', name, _NAMES)}")
     return cls(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,18 +58,23 @@ def _own_files(text: str) -> Callable[..., Dataset] | None:
     path = Path(text)
     if path.suffix == ".npz":
         return data.npz
-    return data.image_folder if path.is_dir() else None
+    return data.image_folder if text and path.is_dir() else None
 
 
 def _load(text: str) -> Dataset:
     read = _own_files(text)
     if read is not None:
         return read(Path(text))
+    if text and Path(text).is_file():
+        raise DataError(f"{text}: expected an .npz file, a folder of images or the name of a data set")
     name, values, options = parse_spec(text)
+    if os.sep in name:
+        raise DataError(f"{text}: there is no such folder or file; check the path")
     if values:
         raise ValueError(f"data {text!r}: give options by name, such as digits:upscale=4")
+    paths = {key: str(value) for key, value in options.items() if key in ("path", "root")}  # a folder may be called 5
     try:
-        return data.load(name, **options)
+        return data.load(name, **options | paths)
     except TypeError as error:
         raise ValueError(f"data {text!r}: {error}") from None
 

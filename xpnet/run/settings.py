@@ -14,7 +14,7 @@ from xpnet.backend import DTYPES
 from xpnet.files import atomic_write
 from xpnet.models.spec import check_spec
 from xpnet.optional import require
-from xpnet.text import near
+from xpnet.text import near, no_such
 
 __all__ = ["ON_DEVICE", "PIXELS", "SCHEDULES", "Settings"]
 
@@ -47,7 +47,7 @@ class Settings:
     >>> Settings.from_dict({"epocs": 2})
     Traceback (most recent call last):
         ...
-    ValueError: settings: no 'epocs'; did you mean 'epochs'?
+    ValueError: settings: no setting 'epocs'; did you mean 'epochs'? There are model, data, ...
     """
 
     model: str = _field(
@@ -137,7 +137,7 @@ class Settings:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(f"settings: no {name!r}{near(name, known) or '; there are ' + ', '.join(known)}")
+                raise ValueError(f"settings: {no_such('setting', name, known)}")
         return cls(**values)
 
     @classmethod
@@ -175,7 +175,10 @@ def _name(kind: type) -> str:
 
 def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
-        raise ValueError(f"settings: {name} must be one of {', '.join(limits['choices'])}, got {value!r}")
+        raise ValueError(
+            f"settings: {name} must be one of {', '.join(limits['choices'])}, "
+            f"got {value!r}{near(value, limits['choices'])}"
+        )
     for word, fits in (
         ("above", lambda limit: value > limit),
         ("least", lambda limit: value >= limit),

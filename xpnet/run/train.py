@@ -13,10 +13,11 @@ from xpnet import backend, optim
 from xpnet.backend import Backend
 from xpnet.data import Dataset, Loader
 from xpnet.distributed import Communicator, SingleCommunicator, synchronize_batch_norm
-from xpnet.errors import OperationError, WeightsError
+from xpnet.errors import NonFiniteError, ShapeError, WeightsError
 from xpnet.io import load_weights
 from xpnet.layers import Layer
 from xpnet.run.data import held_out, load_dataset, make_loss, pixel_scale, resolved, training_loader
+from xpnet.run.fitting import remedy
 from xpnet.run.origin import origin
 from xpnet.run.saved import build_model
 from xpnet.run.settings import Settings
@@ -106,6 +107,11 @@ def train(
     wanted = settings.data
     settings = comm.from_root(functools.partial(_noted, settings, resume))
     dataset = _one_after_the_other(comm, settings)
+    if settings.top is not None and settings.top >= len(dataset.classes):
+        raise ValueError(
+            f"settings: top must be below the number of classes, {len(dataset.classes)}, got {settings.top}: "
+            "the class is always among so many"
+        )
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
     tests = held_out(*dataset.test, scale, on_device=settings.on_device)
@@ -145,7 +151,13 @@ def train(
             print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
         elif settings.weights is not None:
             print(f"weights of {file_of(settings.weights)}")
-    history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
+    try:
+        history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
+    except NonFiniteError as error:
+        done = len(trainer.history)
+        kept = f"; the {done} before it are in {folder}" if done else ""
+        error.add_note(f"in epoch {done + 1}, at a learning rate of {trainer.optimizer.lr:g}{kept}")
+        raise
     described = origin(about["command"], chosen) | {
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
@@ -171,16 +183,12 @@ def _one_after_the_other(comm: Communicator, settings: Settings) -> Dataset:
 
 
 def _model(settings: Settings, dataset: Dataset, *, stand_in: bool, outside: Path | None) -> Layer:
-    """Build the model; if it does not fit digits that stand in for MNIST, say where those come from."""
+    """Build the model; if it does not fit the images, say what does."""
     try:
         return build_model(settings, len(dataset.classes), dataset.input_shape, outside=outside)
-    except OperationError as error:
-        height, width = dataset.input_shape[1:]
-        if stand_in and height < 28:  # what does not fit larger ones would not fit MNIST either
-            error.add_note(
-                f"the images are digits of {height}x{width} because MNIST was not found; "
-                "--data digits:upscale=4 or --model tiny_convnet helps"
-            )
+    except ShapeError as error:
+        if helps := remedy(settings.model, dataset, stand_in=stand_in):
+            error.add_note(helps)
         raise
 
 

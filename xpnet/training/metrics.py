@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xpnet.backend import Array, array_namespace, device_of, to_numpy
-from xpnet.text import table
+from xpnet.text import no_such, table
 
 __all__ = ["Accuracy", "ClassScores", "ConfusionMatrix", "Metric", "TopK", "by_name", "count_correct"]
 
@@ -316,5 +316,5 @@ def by_name(name: str | Metric, ignore_index: int | None = None) -> Metric:
         return TopK(int(name[3:]), ignore_index)
     known: dict[str, type[Accuracy | ConfusionMatrix]] = {"accuracy": Accuracy, "confusion_matrix": ConfusionMatrix}
     if name not in known:
-        raise ValueError(f"metrics: no metric {name!r}; there are {', '.join(known)} and top1, top2, ...")
+        raise ValueError(f"metrics: {no_such('metric', name, known)} and top1, top2, ...")
     return known[name](ignore_index)

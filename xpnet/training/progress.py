@@ -25,7 +25,7 @@ class ProgressBar:
     def __init__(self, description: str, batches: int, *, done: int = 0, show: bool) -> None:
         self._bar: Any = None
         self._next = 0.0
-        if show and sys.stderr.isatty():
+        if show and sys.stderr is not None and sys.stderr.isatty():  # None after 2>&-
             try:
                 from tqdm import tqdm
             except ModuleNotFoundError:

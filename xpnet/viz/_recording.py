@@ -17,6 +17,7 @@ from xpnet.errors import ArgumentError, OperationError, ShapeError
 from xpnet.functional.checks import check_arrays
 from xpnet.layers import Layer, Sequential
 from xpnet.layers.branches import Branches
+from xpnet.text import no_such
 
 
 def joined(path: str, name: str) -> str:
@@ -167,13 +168,7 @@ def find_layer(operation: str, model: Layer, path: Any) -> Layer:
 def unknown_path(operation: str, model: Layer, path: Any) -> ArgumentError:
     """Return the error for a path that is none."""
     paths = [p for p, _ in model.named_layers() if p]
-    return ArgumentError(operation, f"no layer {path!r} in the {type(model).__name__}; {listed('there are', paths)}")
-
-
-def listed(start: str, names: list[str]) -> str:
-    """Return names for an error message; of very many, the first and the last."""
-    shown = names if len(names) <= 40 else [*names[:30], "...", *names[-10:]]
-    return f"{start} {', '.join(shown) or 'none'}"
+    return ArgumentError(operation, no_such("layer", path, paths, of=f"the {type(model).__name__}"))
 
 
 def up_to(operation: str, model: Layer, path: str) -> Layer:

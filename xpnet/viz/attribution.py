@@ -12,8 +12,9 @@ from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional import relu_forward
 from xpnet.layers import Layer
 from xpnet.layers.data_format import to_nchw
+from xpnet.text import listed
 from xpnet.viz._drawing import axes_for, picture, show
-from xpnet.viz._recording import Recording, class_numbers, find_layer, image_format, listed, on_model, one_image
+from xpnet.viz._recording import Recording, class_numbers, find_layer, image_format, on_model, one_image
 
 __all__ = ["grad_cam", "plot_grad_cam", "plot_saliency", "saliency"]
 
@@ -125,7 +126,7 @@ def grad_cam(model: Layer, x: Array, t: Any, layer: str) -> Array:
     images = [path for path, y in recording.outputs.items() if path and len(y.shape) == 4]
     if layer not in images:
         find_layer("grad_cam", model, layer)
-        there = listed("layers that give images:", images)
+        there = f"layers that give images: {listed(images)}"
         raise ArgumentError("grad_cam", f"the output of {layer!r} is no image; {there}")
     recording.backward(_one_hot(recording.y, class_numbers("grad_cam", t, recording.y)))
     form = image_format(model)

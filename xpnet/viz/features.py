@@ -11,13 +11,13 @@ from xpnet.backend import Array, to_numpy
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.layers import Layer
 from xpnet.layers.data_format import to_nchw
+from xpnet.text import listed, no_such
 from xpnet.viz._drawing import axes_for, mosaic, picture, show, unit_range
 from xpnet.viz._recording import (
     Recording,
     find_layer,
     image_format,
     joined,
-    listed,
     on_model,
     one_image,
 )
@@ -87,7 +87,7 @@ def plot_filters(
     weights = getattr(find_layer("plot_filters", model, path), "W", None)
     if weights is None or len(weights.shape) != 4:
         there = [n.removesuffix(".W") for n, p in model.named_parameters() if n.endswith("W") and len(p.shape) == 4]
-        raise ArgumentError("plot_filters", f"layer {path!r} has no filters; {listed('layers that have:', there)}")
+        raise ArgumentError("plot_filters", f"layer {path!r} has no filters; layers that have: {listed(there)}")
     shown = [(name, weights.data)]
     if before is not None:
         shown.insert(0, (f"{name} before", _filters_in(before, name, weights.shape)))
@@ -107,7 +107,7 @@ def _first_convolution(model: Layer) -> str:
 def _filters_in(before: Mapping[str, Array] | Array, name: str, shape: tuple[int, ...]) -> Array:
     if isinstance(before, Mapping):
         if name not in before:
-            raise ArgumentError("plot_filters", f"before has no {name!r}; {listed('it has', list(before))}")
+            raise ArgumentError("plot_filters", no_such("array", name, before, of="before"))
         before = before[name]
     if tuple(before.shape) != shape:
         raise ShapeError("plot_filters", f"before has shape {tuple(before.shape)} but the filters are {shape}")

@@ -9,8 +9,9 @@ from xpnet.backend import Array, to_numpy
 from xpnet.errors import ArgumentError
 from xpnet.layers import Layer
 from xpnet.layers.data_format import image_shape, to_nchw
+from xpnet.text import listed
 from xpnet.viz._drawing import axes_for, picture, show
-from xpnet.viz._recording import find_layer, image_format, listed
+from xpnet.viz._recording import find_layer, image_format
 from xpnet.viz.receptive_field import PIXEL, ReceptiveField, receptive_fields
 
 __all__ = ["plot_receptive_fields"]
@@ -93,7 +94,5 @@ def _named(model: Layer, fields: list[ReceptiveField], layers: Sequence[str]) ->
     for path in layers:
         if path not in by_path:
             find_layer("plot_receptive_fields", model, path)
-            raise ArgumentError(
-                "plot_receptive_fields", f"{path!r} gives no image; {listed('layers that do:', list(by_path))}"
-            )
+            raise ArgumentError("plot_receptive_fields", f"{path!r} gives no image; layers that do: {listed(by_path)}")
     return [by_path[path] for path in layers]

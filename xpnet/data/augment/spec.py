@@ -12,7 +12,7 @@ from xpnet.data.augment.normalize import Normalize
 from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift
 from xpnet.data.augment.values import Brightness, Contrast
 from xpnet.errors import ArgumentError
-from xpnet.text import parse_spec
+from xpnet.text import no_such, parse_spec
 
 __all__ = ["names", "parse"]
 
@@ -90,8 +90,7 @@ def parse(text: str, *, classes: int | None = None) -> Compose:
 def _one(item: str, classes: int | None) -> Augmentation:
     name, given, named = parse_spec(item)
     if name not in _MAKERS:
-        what = f"no augmentation {name!r}" if name else "an empty name"
-        raise ArgumentError("augment.parse", f"{what}; there are {', '.join(names())}")
+        raise ArgumentError("augment.parse", no_such("augmentation", name, names()))
     maker = _MAKERS[name]
     takes = inspect.signature(maker)
     if name == "mixup" and "classes" not in named:
