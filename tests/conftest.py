@@ -21,10 +21,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
 from xpnet import backend
+
+# Examples are those of every run before, however slow the machine: a busy one is no error.
+hypothesis.settings.register_profile(
+    "xpnet",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("xpnet")
 
 # name -> what `backend.use` is given; the second device of array_api_strict refuses implicit copies to
 # the host, which makes it the best stand-in for a GPU
