@@ -8,8 +8,10 @@ reason.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -96,6 +98,17 @@ def _selected() -> list[str]:
             raise pytest.UsageError(f"XPNET_TEST_BACKENDS: unknown backend {wanted!r}; there are {', '.join(VARIANTS)}")
         names += matching
     return list(dict.fromkeys(names))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """Look for no garbage among the tests: with a million objects of theirs, each time would take most of a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
