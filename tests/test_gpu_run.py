@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,12 +92,12 @@ def time_over_with(gpu_run, monkeypatch):
 def test_a_step_that_takes_too_long_is_ended(gpu_run, time_over_with, monkeypatch, tmp_path):
     """And what it has started too; of the parts after it, none is begun."""
     started = tmp_path / "started"
-    sleep = "import time; time.sleep(60)"
+    sleep = "import time; time.sleep(240)"
     stubborn = (
         "import pathlib, signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"child = subprocess.Popen([sys.executable, '-c', {sleep!r}]);"
         f"file = pathlib.Path({str(started)!r}); file.with_suffix('.part').write_text(str(child.pid));"
-        "file.with_suffix('.part').rename(file); time.sleep(60)"
+        "file.with_suffix('.part').rename(file); time.sleep(240)"
     )
     parts = {"first": [sys.executable, "-c", stubborn], "second": [sys.executable, "-c", sleep]}
     monkeypatch.setitem(gpu_run.PARTS, "benchmark", lambda *_: parts)
@@ -110,6 +111,7 @@ def test_a_step_that_takes_too_long_is_ended(gpu_run, time_over_with, monkeypatc
         if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
             return
         time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
     raise AssertionError("it still runs")
 
 
