@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_long_command_without_a_traceback() -> None:
         _, errors = interrupt(process)
     # CPython ends by the signal, whoever handled it, if it came during exec of a text, as Numba's import does;
     # to a shell that is 130 too
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert errors == "interrupted\n"
 
 
