@@ -8,8 +8,10 @@ reason.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,10 +23,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
 from xpnet import backend
+
+# Examples are those of every run before, however slow the machine: a busy one is no error.
+hypothesis.settings.register_profile(
+    "xpnet",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("xpnet")
 
 # name -> what `backend.use` is given; the second device of array_api_strict refuses implicit copies to
 # the host, which makes it the best stand-in for a GPU
@@ -85,6 +98,17 @@ def _selected() -> list[str]:
             raise pytest.UsageError(f"XPNET_TEST_BACKENDS: unknown backend {wanted!r}; there are {', '.join(VARIANTS)}")
         names += matching
     return list(dict.fromkeys(names))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """Look for no garbage among the tests: with a million objects of theirs, each time would take most of a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

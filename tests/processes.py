@@ -58,9 +58,9 @@ def run_script_here(folder: Path, name: str, *args: str, **variables: str) -> su
 def run_here(
     script: Path, *args: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script in this process, which has imported what it takes a second to import.
+    """Run a script in this process, which has imported what it takes a second or two to import.
 
-    For what ends before anything is computed: the help, and arguments that are refused.
+    Warnings are errors here. Signals, and what comes on standard error from elsewhere, need a process of their own.
     """
     out, errors, status = io.StringIO(), io.StringIO(), 0
     with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import run_here
 from xpnet import backend
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -56,38 +58,85 @@ def test_what_is_missing_is_named(gpu_run, monkeypatch):
     assert found == {"status": "missing", "reason": "not installed: no_such_module"}
 
 
+@pytest.fixture
+def time_over_with(gpu_run, monkeypatch):
+    """A function that has the time of a step be over as soon as there is a file, however fast the machine is."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    def end(step: str, file: Path) -> None:
+        clock = Clock()
+        limit = gpu_run.LIMITS[step]
+
+        class Process(subprocess.Popen):
+            def wait(self, timeout=None):
+                if timeout != limit:
+                    return super().wait(timeout)
+                while not file.exists():
+                    assert self.poll() is None, "it has ended by itself"
+                    time.sleep(0.02)
+                clock.now += limit
+                raise subprocess.TimeoutExpired(self.args, timeout)
+
+        monkeypatch.setattr(gpu_run, "time", clock)
+        monkeypatch.setattr(subprocess, "Popen", Process)
+
+    return end
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_step_that_takes_too_long_is_ended(gpu_run, monkeypatch, tmp_path):
+def test_a_step_that_takes_too_long_is_ended(gpu_run, time_over_with, monkeypatch, tmp_path):
     """And what it has started too; of the parts after it, none is begun."""
     started = tmp_path / "started"
-    sleep = "import time; time.sleep(60)"
+    sleep = "import time; time.sleep(240)"
     stubborn = (
         "import pathlib, signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"child = subprocess.Popen([sys.executable, '-c', {sleep!r}]);"
-        f"pathlib.Path({str(started)!r}).write_text(str(child.pid)); time.sleep(60)"
+        f"file = pathlib.Path({str(started)!r}); file.with_suffix('.part').write_text(str(child.pid));"
+        "file.with_suffix('.part').rename(file); time.sleep(240)"
     )
     parts = {"first": [sys.executable, "-c", stubborn], "second": [sys.executable, "-c", sleep]}
     monkeypatch.setitem(gpu_run.PARTS, "benchmark", lambda *_: parts)
-    monkeypatch.setitem(gpu_run.LIMITS, "benchmark", 2.0)
     monkeypatch.setattr(gpu_run, "GRACE", 0.1)
+    time_over_with("benchmark", started)
     found = gpu_run.run("benchmark", [], True)
     assert found["status"] == "failed"
     assert found["reason"] == "first: not done in time; second: no time left; the benchmark left no result"
     child = int(started.read_text())
-    for _ in range(100):
+    for _ in range(600):
         if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
             return
         time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
     raise AssertionError("it still runs")
 
 
-def test_tests_that_take_too_long_still_report(gpu_run, monkeypatch, tmp_path):
+def test_tests_that_take_too_long_still_report(gpu_run, time_over_with, monkeypatch, tmp_path):
     (tmp_path / "test_some.py").write_text(
-        "import time\ndef test_gpu_a(): pass\ndef test_gpu_b(): time.sleep(60)\ndef test_c(): pass\n"
+        "import pathlib, time\n"
+        "def test_gpu_a(): pass\n"
+        "def test_gpu_b():\n"  # ends with the run, whose workers hear nothing of the interrupt
+        "    while not pathlib.Path(__file__).with_name('interrupted').exists(): time.sleep(0.02)\n"
+        "def test_c(): pass\n"
+    )
+    (tmp_path / "conftest.py").write_text(
+        "import os, pathlib, pytest\n"
+        "here = pathlib.Path(__file__)\n"
+        "@pytest.hookimpl(trylast=True)\n"  # when it is in the report too
+        "def pytest_runtest_logreport(report):\n"
+        "    if report.when == 'teardown' and 'PYTEST_XDIST_WORKER' not in os.environ:\n"
+        "        here.with_name('passed').touch()\n"
+        "def pytest_keyboard_interrupt():\n"
+        "    here.with_name('interrupted').touch()\n"
     )
     monkeypatch.setitem(gpu_run.NEEDS, "tests", ())
-    monkeypatch.setitem(gpu_run.LIMITS, "tests", 6.0)
     monkeypatch.setenv("PYTEST_ADDOPTS", f"-c {os.devnull} -p no:cacheprovider")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    time_over_with("tests", tmp_path / "passed")
     found = gpu_run.run("tests", [str(tmp_path)], False)
     assert found["status"] == "failed"
     assert found["reason"] == "gpu: not done in time; rest: no time left"
@@ -116,9 +165,11 @@ def test_passes_skips_and_failures_are_counted(gpu_run, tmp_path):
 def test_the_training_is_read_from_its_history(gpu_run, tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    command = ["numpy" if word == "cupy" else word for word in gpu_run.training_parts(tmp_path, [])["lenet"]]
-    command += ["--limit", "60", "--data", "digits:upscale=4", "--epochs", "1"]
-    subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, check=True)
+    python, script, *arguments = gpu_run.training_parts(tmp_path, [])["lenet"]
+    assert python == sys.executable
+    arguments = ["numpy" if word == "cupy" else word for word in arguments]
+    tiny = ["--limit", "60", "--data", "digits:upscale=4", "--epochs", "1"]
+    assert run_here(gpu_run.ROOT / script, *arguments, *tiny, cwd=tmp_path).returncode == 0
     found = gpu_run.read_training(tmp_path)
     assert 0.0 <= found["test_accuracy"] <= 1.0
     assert found["backend"] == "numpy"

@@ -54,7 +54,7 @@ def test_a_picture_of_ones_own_comes_out_filtered(tmp_path: Path) -> None:
 
 
 def test_without_a_picture_it_takes_one_of_scikit_learn(tmp_path: Path) -> None:
-    result = run(tmp_path, "--size", "64")
+    result = run_here(SCRIPT, "--size", "64", "--backend", "numpy", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("10 filters on 64x43 pixels")
     assert (tmp_path / "runs" / "filters" / "filters.png").read_bytes().startswith(b"\x89PNG")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import backend
@@ -135,13 +135,13 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(content=mutated())
 def test_mutated_files_are_loaded_or_refused(tmp_path, content) -> None:
     load(tmp_path / "w.safetensors", content)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(changes=st.dictionaries(st.sampled_from(sorted(split(GOOD)[0])), ENTRY | JSON, max_size=3), data=st.data())
 def test_headers_of_any_content_are_loaded_or_refused(tmp_path, changes, data) -> None:
     header, arrays = split(GOOD)

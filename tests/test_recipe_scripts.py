@@ -1,4 +1,4 @@
-"""The scripts that reproduce a recipe, run tiny as a user runs them: their figures, their numbers, their errors."""
+"""The scripts that reproduce a recipe, run tiny: their figures, their numbers, their errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def results(tmp_path: Path, name: str) -> tuple[dict, str]:
     """Run a script in its small form; check its figures and the origin of its numbers; return these and its output."""
-    result = run_script(tmp_path, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
+    result = run_script_here(tmp_path, name, *SMALL[name][0], "--backend", "numpy", "--seed", "1", "--out", "out")
     assert result.returncode == 0, result.stderr
     folder, output = tmp_path / "out", result.stdout
     found = json.loads((folder / "results.json").read_text())

@@ -33,7 +33,7 @@ def test_help_names_the_common_arguments(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_run_trains_and_leaves_its_results(tmp_path: Path, name: str) -> None:
-    result = run_script(tmp_path, name, "--epochs", "2", "--limit", "100", "--out", "out", "--backend", "numpy")
+    result = run_script_here(tmp_path, name, "--epochs", "2", "--limit", "100", "--out", "out", "--backend", "numpy")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     assert re.search(r"^epoch 2/2  loss \d", result.stdout, re.M)
@@ -141,7 +141,7 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     lines = []
     with started(command, cwd=tmp_path, env=alone(tmp_path)) as process:
         assert process.stdout is not None
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         for line in process.stdout:
             lines.append(line)
             if line.startswith("epoch") or time.monotonic() > deadline:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.distributed.launch import needs_mpi, run_ranks
 from xpnet import backend, models
 from xpnet.cli import main
 from xpnet.io import save_weights
@@ -120,14 +119,3 @@ def test_weights_that_cannot_be_are_refused_before_anything_is_written(capsys) -
         assert message in error
         assert error.count("\n") == 1
     assert not Path("new").exists()
-
-
-class TestRanks:
-    pytestmark = needs_mpi
-
-    def test_all_ranks_begin_with_them(self, tmp_path) -> None:
-        more = ["--weights", "w.safetensors", "--lr", "1e-30", "--out", "ranks"]
-        done = run_ranks(2, "-m", "xpnet", "train", "--distributed", *RUN, *more, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert train("--weights", "w.safetensors", "--lr", "1e-30", "--out", "alone") == 0
-        assert same("ranks", "alone")

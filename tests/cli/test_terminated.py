@@ -23,7 +23,7 @@ for module in ("safetensors", "sklearn", "tomli_w", "matplotlib"):
     pytest.importorskip(module, reason="runs need xpnet[train]")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to a child on Windows")
 
-RUN = ["--model", "tiny_convnet", "--data", "digits", "--augment", "shift:1", "--epochs", "8", "--batch-size", "8"]
+RUN = ["--model", "tiny_convnet", "--data", "digits", "--augment", "shift:1", "--batch-size", "8"]
 COMMAND = [sys.executable, "-u", "-m", "xpnet", "train"]
 
 
@@ -38,26 +38,26 @@ def until_an_epoch(process: subprocess.Popen) -> str:
     return "".join(lines)
 
 
-def terminated(command: list[str], folder: Path) -> str:
-    """Start a run, send it SIGTERM in its second epoch, and return what it said."""
-    with started([*command, *RUN, "--out", "broken"], cwd=folder, env=environment()) as process:
+def terminated(command: list[str], folder: Path) -> tuple[str, int]:
+    """Start a run without an end, send it SIGTERM after an epoch, and return what it said and how many it had done."""
+    with started([*command, *RUN, "--epochs", "100000", "--out", "broken"], cwd=folder, env=environment()) as process:
         said = until_an_epoch(process)
         process.send_signal(signal.SIGTERM)
         rest, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
     assert errors == ""
-    return said + rest
+    history = json.loads((folder / "broken" / "history.json").read_text())
+    assert history["interrupted"] is True
+    return said + rest, len(history["epochs"])
 
 
 def test_a_terminated_run_is_saved_and_goes_on(tmp_path, monkeypatch) -> None:
-    said = terminated(COMMAND, tmp_path)
-    assert re.search(r"^interrupted after \d whole epochs; to go on: xpnet train --resume broken$", said, re.M)
-    assert "epoch 8/8" not in said
-    assert json.loads((tmp_path / "broken" / "history.json").read_text())["interrupted"] is True
+    said, done = terminated(COMMAND, tmp_path)
+    assert re.search(rf"^interrupted after {done} whole epochs; to go on: xpnet train --resume broken$", said, re.M)
     monkeypatch.chdir(tmp_path)
     with config.using(compiled="off"):  # as in `environment`
-        assert main(["train", "--resume", "broken"]) == 0
-        assert main(["train", *RUN, "--out", "whole"]) == 0
+        assert main(["train", "--resume", "broken", "--epochs", str(done + 1)]) == 0
+        assert main(["train", *RUN, "--epochs", str(done + 1), "--out", "whole"]) == 0
     broken, whole = (read_arrays(tmp_path / name / "last.safetensors")[0] for name in ("broken", "whole"))
     assert broken.keys() == whole.keys()
     assert all(np.array_equal(broken[name], whole[name]) for name in whole)
@@ -66,7 +66,7 @@ def test_a_terminated_run_is_saved_and_goes_on(tmp_path, monkeypatch) -> None:
         for name in ("broken", "whole")
     ]
     assert losses[0] == losses[1]
-    assert len(losses[0]) == 8
+    assert len(losses[0]) == done + 1
 
 
 def test_one_that_is_ended_among_its_results_says_how_to_have_them(tmp_path, monkeypatch, capsys) -> None:
@@ -103,7 +103,7 @@ class TestRanks:
 
     def test_all_ranks_end_together(self, tmp_path, monkeypatch) -> None:
         assert MPIEXEC is not None
-        said = terminated([MPIEXEC, "-n", "2", *COMMAND, "--distributed"], tmp_path)
+        said, done = terminated([MPIEXEC, "-n", "2", *COMMAND, "--distributed"], tmp_path)
         assert said.count("to go on: xpnet train --resume broken") == 1
         monkeypatch.chdir(tmp_path)
-        assert main(["train", "--resume", "broken", "--backend", "numpy"]) == 0
+        assert main(["train", "--resume", "broken", "--backend", "numpy", "--epochs", str(done + 1)]) == 0

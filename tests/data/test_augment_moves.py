@@ -143,7 +143,7 @@ def test_share_of_flips(rng, p):
 # --- any sizes -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_crop(data):
     shape = tuple(data.draw(st.integers(1, 6), label=axis) for axis in "NCHW")

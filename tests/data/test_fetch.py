@@ -201,7 +201,7 @@ def test_all_mirrors_fail(tmp_path, monkeypatch, server):
 def test_an_endless_stream_is_broken_off(tmp_path, server):
     with pytest.raises(DataError, match="more than the limit of 1000000 bytes"):
         fetch_from("endless", max_bytes=1_000_000)
-    assert server.broken_off.wait(10)
+    assert server.broken_off.wait(60)
     assert files_below(tmp_path) == []
 
 

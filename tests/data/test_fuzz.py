@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import data
@@ -18,7 +18,7 @@ from xpnet.errors import DataError
 
 SLACK = 3 << 20  # what reading takes besides: a chunk of 1 MiB, objects of zipfile and gzip
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150)
 
 
 @st.composite

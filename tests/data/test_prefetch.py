@@ -213,7 +213,7 @@ def made_by(log, *, fail_at=None):
 
 
 def wait_until(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
     assert condition()
@@ -304,11 +304,11 @@ def test_control_c_while_waiting_for_a_batch():
 
     def make(number):
         waiting.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return number
 
     def interrupt():
-        waiting.wait(10)
+        waiting.wait(60)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.05)
         go_on.set()  # what is being made is finished, and no more

@@ -62,18 +62,23 @@ class TestRanks:
             assert main(["train", "--resume", str(path), "--epochs", "4"]) == 0
         same(folder, alone)
 
-    def test_a_model_of_ones_own(self, tmp_path, monkeypatch):
+    def test_a_model_of_ones_own_that_begins_with_the_weights_of_a_file(self, tmp_path, monkeypatch):
         (tmp_path / "own_net.py").write_text(
             "from xpnet.layers import Dense, Flatten, Sequential\n"
             "def net(classes):\n"
             "    return Sequential({'flat': Flatten(), 'out': Dense(classes)})\n"
         )
-        more = ["--epochs", "1", "--model", "own_net:net"]
-        done = run_ranks(2, "-m", "xpnet", "train", "--distributed", *RUN, *more, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
         monkeypatch.syspath_prepend(tmp_path)
-        assert main(["train", *RUN, *more, "--out", str(tmp_path / "alone")]) == 0
-        same(tmp_path / "runs" / "own_net.net-digits", tmp_path / "alone")
+        monkeypatch.chdir(tmp_path)
+        run = ["train", *RUN, "--epochs", "1", "--model", "own_net:net"]
+        assert main([*run, "--out", "first"]) == 0
+        run += ["--weights", "first/last.safetensors"]
+        done = run_ranks(2, "-m", "xpnet", *run, "--distributed", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert main([*run, "--out", "alone"]) == 0
+        same(Path("runs/own_net.net-digits"), Path("alone"))
+        first, then = (weights(Path(name))["model.out.W"] for name in ("first", "alone"))
+        assert np.abs(then - first).max() > 1e-3  # without the file it would be the same run again
 
     def test_a_wrong_argument_is_said_once(self, tmp_path):
         (tmp_path / "file").touch()

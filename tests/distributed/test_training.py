@@ -61,7 +61,7 @@ def test_two_ranks_learn_what_one_would(of_two, case):
 @pytest.mark.parametrize("case", FEWER)
 def test_three_ranks_learn_what_one_would(of_three, case):
     for report in of_three[case]:
-        assert report["steps"] >= 50
+        assert report["steps"] >= 15
         assert report["weights"] < EQUAL[case]
         assert report["history"] < EQUAL[case]
 

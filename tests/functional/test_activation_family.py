@@ -70,7 +70,7 @@ def test_against_torch(xp, label, shape, dtype, rtol, rng):
 
 
 @every_one
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=st.lists(st.integers(0, 4), max_size=5), seed=st.integers(0, 2**32), scale=st.sampled_from([1e-3, 1, 12]))
 def test_any_shape(label, shape, seed, scale):
     rng = np.random.default_rng(seed)
@@ -187,7 +187,7 @@ def test_prelu_against_torch(xp, shape, slopes, dtype, rtol, rng):
         np.testing.assert_allclose(xp.to_numpy(ours), theirs, rtol=rtol, atol=10 * rtol)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=st.lists(st.integers(1, 4), min_size=2, max_size=5), one=st.booleans(), seed=st.integers(0, 2**32))
 def test_prelu_of_any_shape(shape, one, seed):
     rng = np.random.default_rng(seed)

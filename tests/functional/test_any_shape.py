@@ -42,7 +42,7 @@ def check(forward, backward, oracle, arrays, rtol, rng) -> None:
 
 @PRECISION
 @given(n=SIZES, i=SIZES, o=SIZES, seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_linear(dtype, rtol, n, i, o, seed):
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in ((n, i), (i, o), (o,))]
@@ -51,7 +51,7 @@ def test_linear(dtype, rtol, n, i, o, seed):
 
 @PRECISION
 @given(shape=st.lists(SIZES, min_size=2, max_size=5), seed=SEEDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_flatten(dtype, rtol, shape, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape).astype(dtype)
@@ -60,7 +60,7 @@ def test_flatten(dtype, rtol, shape, seed):
 
 @PRECISION
 @given(n=st.integers(2, 6), c=SIZES, size=st.one_of(st.just(()), st.tuples(SIZES, SIZES)), seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_batch_norm_in_training(dtype, rtol, n, c, size, seed):
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal((n, c, *size)).astype(dtype) * 2 + 1]
@@ -78,7 +78,7 @@ def test_batch_norm_in_training(dtype, rtol, n, c, size, seed):
 
 @PRECISION
 @given(shape=st.lists(SIZES, min_size=1, max_size=4), data=st.data(), seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_softmax(dtype, rtol, shape, data, seed):
     rng = np.random.default_rng(seed)
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
@@ -90,7 +90,7 @@ def test_softmax(dtype, rtol, shape, data, seed):
 
 @PRECISION
 @given(n=SIZES, k=SIZES, smoothing=st.sampled_from([0.0, 0.1, 0.5]), seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_softmax_cross_entropy(dtype, rtol, n, k, smoothing, seed):
     rng = np.random.default_rng(seed)
     z, t = rng.standard_normal((n, k)).astype(dtype) * 5, rng.integers(0, k, n)
@@ -106,7 +106,7 @@ def test_softmax_cross_entropy(dtype, rtol, n, k, smoothing, seed):
 
 @PRECISION
 @given(shape=st.lists(SIZES, min_size=1, max_size=4), seed=SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mean_squared_error(dtype, rtol, shape, seed):
     rng = np.random.default_rng(seed)
     y, t = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
@@ -119,7 +119,7 @@ def test_mean_squared_error(dtype, rtol, shape, seed):
 
 @PRECISION
 @given(shape=st.lists(SIZES, min_size=1, max_size=4), rate=st.sampled_from([0.0, 0.3, 0.9]), seed=SEEDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_dropout_with_its_own_mask(dtype, rtol, shape, rate, seed):
     from xpnet.random import keep_mask
 

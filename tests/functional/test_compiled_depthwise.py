@@ -34,7 +34,7 @@ def everything(x, W, b, dy, **window):
     return [y, *conv2d_backward(dy, ctx)]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_any_geometry_against_torch(dtype, data):

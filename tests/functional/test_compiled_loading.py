@@ -102,6 +102,20 @@ def test_ctrl_c_waits_until_a_kernel_is_compiled():
     np.testing.assert_array_equal(x, 2.0)
 
 
+def test_ctrl_c_waits_until_numba_is_imported(monkeypatch):
+    imported = []
+
+    def import_module(name):
+        signal.raise_signal(signal.SIGINT)
+        imported.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.import_module", import_module)
+        with pytest.raises(KeyboardInterrupt):
+            loader.module("_none")
+    assert imported == ["xpnet.kernels.compiled._none"]
+
+
 @needs_numba
 def test_machine_code_that_cannot_be_kept_is_no_error(monkeypatch, kernel):
     """A package folder and a home that are both read-only, then a disk that is full."""

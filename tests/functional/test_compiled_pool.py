@@ -38,7 +38,7 @@ def by_standard(name):
     return _TABLE["agnostic", name]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("mode", ["max", "average"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

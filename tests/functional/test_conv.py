@@ -70,7 +70,7 @@ def test_gradients_against_torch(xp, seed):
     assert (db is None) == (b is None)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_geometry_against_torch(data):
     def draw(low, high):

@@ -26,7 +26,7 @@ def arrays(rng, N, C, H, W_, F, dtype="float64"):
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(*(st.integers(1, n) for n in (3, 3, 11, 11, 3))),

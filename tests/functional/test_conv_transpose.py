@@ -51,7 +51,7 @@ def random_case(draw, rng):
     return (x, W, b), arguments | {"groups": groups}
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_geometry_against_torch(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

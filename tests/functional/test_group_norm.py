@@ -102,7 +102,7 @@ def test_against_loops_and_torch(xp, op, shape, groups, affine, rng):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_random_shapes_against_torch(data):
     """Any shape and any number of groups, on NumPy; the table above runs on all libraries."""
     pytest.importorskip("torch")

@@ -201,7 +201,7 @@ def test_kl_divergence_against_torch(xp, shape, dtype, rtol, rng):
     check(xp, "kl_divergence", (y, t), oracle, rtol)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=st.integers(0, 2**32))
 def test_any_shape(shape, seed):
     rng, functional, tensor = np.random.default_rng(seed), torch().nn.functional, torch().tensor

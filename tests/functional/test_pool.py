@@ -77,7 +77,7 @@ def test_against_loops(xp, seed, mode, count_include_pad):
     assert_close(pool2d_backward(xp.asarray(dy), ctx), dx, rtol=DIFFERENCE_RTOL, terms=dy.size)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_geometry_against_torch(data):
     def draw(low, high):

@@ -130,7 +130,7 @@ def test_an_average_of_half_floats_does_not_overflow(xp):
 # --- ceil mode -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_ceil_mode_against_torch(data):
     def draw(low, high):

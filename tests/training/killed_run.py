@@ -1,8 +1,9 @@
 """A run that is killed again and again, as a program of its own: run by test_killed.py.
 
 One process is forked for each life of the run, so that fifty of them take seconds. Each resumes from the newest
-checkpoint and is killed at a random moment; whenever one has been, the newest checkpoint must hold the weights
-that a run without breaks had after as many updates.
+checkpoint, tells of its updates, and is killed at a random moment after a random number of them, which it comes to
+on a slow machine too; whenever one has been, the newest checkpoint must hold the weights that a run without breaks
+had after as many updates.
 """
 
 from __future__ import annotations
@@ -55,8 +56,18 @@ class Digests(Callback):
         self.by_step[trainer.optimizer.step] = digest(trainer)
 
 
-def live(folder: Path) -> None:
-    trainer = make(Checkpoint(folder, every_updates=1))
+class Told(Callback):
+    """Writes a byte after each update."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+
+    def on_update(self, trainer: Trainer) -> None:
+        os.write(self.pipe, b".")
+
+
+def live(folder: Path, *callbacks: Callback) -> None:
+    trainer = make(Checkpoint(folder, every_updates=1), *callbacks)
     if (folder / "last.safetensors").exists():
         load_checkpoint(folder / "last.safetensors", trainer)
     fit(trainer)
@@ -70,12 +81,16 @@ def main(folder: Path, kills: int) -> None:
     steps: list[int] = []
     done = 0
     while len(steps) < kills:
+        ours, its = os.pipe()
         child = os.fork()
         if child == 0:
-            live(folder)
+            live(folder, Told(its))
             os._exit(0)
-        time.sleep(rng.uniform(0.001, 0.12))
-        os.kill(child, signal.SIGKILL)
+        os.close(its)
+        with open(ours, "rb") as told:
+            told.read(rng.randrange(15))
+            time.sleep(rng.uniform(0.0, 0.01))
+            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):  # the run had ended before
             done += 1

@@ -99,7 +99,7 @@ layers = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(layers, min_size=1, max_size=4))
 def test_random_chains_see_what_reaches_them(chain):
     model = Sequential(*chain)

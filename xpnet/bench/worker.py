@@ -143,11 +143,12 @@ TASKS = {
 def main(argv: list[str] | None = None) -> int:
     """Measure what the settings say (a JSON object as the one argument) and print a JSON object."""
     settings = json.loads((argv or sys.argv[1:])[0])
-    _set_threads(settings["threads"])
     try:
         backend.use(settings["backend"], dtype="float32")
     except BackendUnavailableError as error:
         sys.exit(str(error))  # without a traceback
+    if settings["task"] != "peaks":  # for which PyTorch need not be loaded
+        _set_threads(settings["threads"])
     result = TASKS[settings["task"]](settings)
     print(json.dumps(result))
     return 0

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet._interrupt import InterruptGuard
+
 __all__ = ["SMALL", "flat", "kernel", "load_all", "module", "takes", "usable"]
 
 SMALL = 200_000  # operations below which nothing is compiled, nor gained
@@ -22,8 +24,11 @@ logger = logging.getLogger("xpnet")
 
 @functools.cache
 def module(name: str) -> Any:
-    """Import a module of this package that needs Numba."""
-    return importlib.import_module(f"xpnet.kernels.compiled.{name}")
+    """Import a module of this package that needs Numba; Ctrl-C waits, or it could leave C++ libraries half made."""
+    with InterruptGuard() as interrupt:
+        found = importlib.import_module(f"xpnet.kernels.compiled.{name}")
+    interrupt.pass_on()
+    return found
 
 
 def kernel(name: str, kernel: str, dtype: np.dtype) -> Callable[..., None]:
