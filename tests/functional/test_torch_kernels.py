@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -113,6 +115,18 @@ def test_batch_norm(order, train, offset, rng):
                 results.append([y, m, *more, *backward(dy, *arguments, False), *backward(dy.clone(), *arguments, True)])
         for a, e in zip(*results, strict=True):
             assert_close(a, backend.to_numpy(e), terms=120)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_batch_norm_of_one_image_and_a_gradient_in_another_memory_order(order, rng):
+    """The stride of a single image may be anything, and decides for torch which order the image lies in."""
+    x, dy, one, zero = rng.standard_normal((1, 3, 5, 6)), rng.standard_normal((1, 3, 5, 6)), np.ones(3), np.zeros(3)
+    with config.using(kernels="agnostic"):
+        expected = F.batch_norm_backward(dy, F.batch_norm_forward(x, one, zero, zero, one, train=True)[1])
+    arguments = [torch.tensor(a) for a in (one, zero, zero, one)]
+    _, ctx, *_ = F.batch_norm_forward(lying(x, order), *arguments, train=True)
+    for got, wanted in zip(F.batch_norm_backward(torch.tensor(dy), ctx), expected, strict=True):
+        assert_close(got, wanted, terms=120)
 
 
 def test_memory_order_is_kept_from_layer_to_layer(rng):
