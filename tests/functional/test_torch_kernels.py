@@ -168,6 +168,40 @@ def test_gradients_of_few_channels_with_a_stride(channels, kernel, stride, size,
                 assert_close(got, backend.to_numpy(wanted), terms=512)
 
 
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding, dilation",
+    [
+        ((13, 6), (7, 7), (1, 3), (1, 1), 1),  # one column of the output: of one channel oneDNN makes any numbers
+        ((12, 7), (7, 6), (1, 4), (2, 1), 1),
+        ((6, 13), (7, 7), (3, 1), (1, 1), 1),
+        ((8, 8), (5, 5), (4, 4), (0, 0), 1),
+        ((3, 1), (1, 1), (3, 3), (3, 2), 2),  # windows that see padding alone: oneDNN ends the process
+        ((16, 1), (1, 1), (2, 4), (3, 3), 2),
+        ((8, 1), (2, 2), (1, 4), (3, 3), 2),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_that_onednn_gets_wrong(size, kernel, stride, padding, dilation, channels, transposed, rng):
+    window = make_window("test", size, kernel, stride, padding, dilation)
+    images = rng.standard_normal((4, channels, *size)), rng.standard_normal((4, 8, *window.output))
+    x, dy = (lying(a, (0, 2, 3, 1), torch.float32) for a in (images[::-1] if transposed else images))
+    W = lying(rng.standard_normal((8, channels, *kernel)), (0, 2, 3, 1), torch.float32)
+    b = torch.tensor(rng.standard_normal(channels if transposed else 8), dtype=torch.float32)
+    which = "conv_transpose2d" if transposed else "conv2d"
+    forward, backward = getattr(F, f"{which}_forward"), getattr(F, f"{which}_backward")
+    axes = zip(size, padding, window.output, stride, kernel, strict=True)
+    rest = tuple(n + 2 * p - (o - 1) * s - dilation * (k - 1) - 1 for n, p, o, s, k in axes)
+    more = {"output_padding": rest} if transposed else {}
+    results = []
+    for chosen, dtype in (("auto", torch.float32), ("agnostic", torch.float64)):
+        with config.using(kernels=chosen):
+            y, ctx = forward(x.to(dtype), W.to(dtype), b.to(dtype), stride, padding, dilation=dilation, **more)
+            results.append([y, *backward(dy.to(dtype), ctx)])
+    for got, expected in zip(*results, strict=True):
+        assert_close(got, backend.to_numpy(expected), terms=8 * 49 * 14)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types(dtype, rng):
     """The result is that of float32, rounded."""

@@ -28,15 +28,27 @@ def _rest(window: Window) -> list[int]:
 
 
 @functools.lru_cache(maxsize=256)
+def _as_torch_reads(window: Window) -> Window:
+    """Return the same window with a stride of 1 where it has a single output, which then says nothing.
+
+    Of images with one channel torch 2.13 (oneDNN, channels_last) gives numbers of any size where the stride is of
+    columns alone and there is one column of the output.
+    """
+    return window._replace(stride=tuple(1 if o == 1 else s for o, s in zip(window.output, window.stride, strict=True)))
+
+
+@functools.lru_cache(maxsize=256)
 def _margins(window: Window) -> list[int] | None:
     """Return what to add around the image, [left, right, top, bottom], where torch cannot do it: else None.
 
-    That is padding which is not the same on both sides, and where a transposed convolution has enlarged its
-    output by more than a stride, rows that would make another window: they are taken off.
+    That is padding which is not the same on both sides, or so wide that a window may see nothing else, where oneDNN
+    ends the process; and where a transposed convolution has enlarged its output by more than a stride, rows that would
+    make another window: they are taken off.
     """
     (top, bottom), (left, right) = window.padding
     rows, columns = _rest(window)
-    if (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
+    seen = all(p <= d * (k - 1) for p, d, k in zip((top, left), window.dilation, window.kernel, strict=True))
+    if seen and (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
         return None
     return [left, right - columns, top, bottom - rows]
 
@@ -67,6 +79,7 @@ def _beside(image: Array, W: Array) -> Array:
 @register("torch", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
+    window = _as_torch_reads(window)
     image, padding = _pad(x, window)
     return torch.convolution(
         image, _beside(image, W), b, window.stride, padding, window.dilation, False, [0, 0], groups
@@ -79,6 +92,7 @@ def conv2d_backward(
     dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
+    window = _as_torch_reads(window)
     if window.kernel == (1, 1) and max(window.stride) > 1 and x.shape[1] // groups < 8 and not x.is_cuda:
         return _pointwise_backward(dy, x, W, window, groups, need_dx, need_db)
     image, padding = _pad(x, window)
@@ -113,6 +127,7 @@ def _pointwise_backward(
 @register("torch", "conv2d_input_gradient")
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: the forward of a transposed convolution."""
+    window = _as_torch_reads(window)
     if _margins(window) is None:
         padding, rest = [window.padding[0][0], window.padding[1][0]], _rest(window)
     else:
