@@ -194,6 +194,10 @@ class Sequential(Layer):
                     x = layer._trace(trace, f"{path}.{name}" if path else name, x)
         return x
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along."""
+        return super().__getstate__() | {"_learning": (-1, 0)}
+
     def __repr__(self) -> str:
         text = indented(type(self).__name__, self._layers)
         return text if self.checkpoint_every is None else f"{text[:-1]}  checkpoint_every={self.checkpoint_every}\n)"
