@@ -29,7 +29,8 @@ class Sequential(Layer):
         its gradients add up.
     checkpoint_every : int, optional
         Keep only the input of every so many layers in a training forward, and compute what lies between anew for
-        backward, with the same dropout masks: less memory for one more forward. The gradients are the same bits.
+        backward, with the same dropout masks: less memory for one more forward. The gradients are the same: to the
+        bit, or to rounding where a segment ends between a layer and its relu, which then do not run as one.
 
     Raises
     ------
