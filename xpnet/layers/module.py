@@ -321,8 +321,10 @@ class Module:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: not the flat buffers, whose views a copy would tear apart, nor what was noted at
-        a count of changes, which in another process says something else.
+        """Return what a copy takes along.
+
+        Not the flat buffers, whose views it would tear apart, nor what was noted at a count of changes, which in
+        another process says something else.
         """
         return vars(self) | {"_store": None, "_moving": (-1, []), "_seen_changes": -1}
 
