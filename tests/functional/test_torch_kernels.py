@@ -202,6 +202,17 @@ def test_convolutions_that_onednn_gets_wrong(size, kernel, stride, padding, dila
         assert_close(got, backend.to_numpy(expected), terms=8 * 49 * 14)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_weights_of_one_filter_in_any_memory_order(order, rng):
+    """The stride over one filter may be anything; for some torch says that it has no weight gradient."""
+    host = [rng.standard_normal(s) for s in ((2, 4, 5, 6), (1, 4, 3, 3), (2, 1, 5, 6))]
+    with config.using(kernels="agnostic"):
+        expected = F.conv2d_backward(host[2], F.conv2d_forward(*host[:2], padding=1)[1])[:2]
+    x, W, dy = lying(host[0], (0, 2, 3, 1)), lying(host[1], order), torch.tensor(host[2])
+    for got, wanted in zip(F.conv2d_backward(dy, F.conv2d_forward(x, W, padding=1)[1])[:2], expected, strict=True):
+        assert_close(got, wanted, terms=60)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types(dtype, rng):
     """The result is that of float32, rounded."""

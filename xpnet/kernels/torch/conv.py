@@ -70,8 +70,10 @@ def _unpad(dx: Array, window: Window) -> Array:
 def _beside(image: Array, W: Array) -> Array:
     """Return the weights in the memory order of the image; torch (oneDNN) else chose worse for 16 channels.
 
-    16->16 channels, 3x3, 32x32, batch 64 took 5.2 ms so, and 8.0 ms with images alone in channels_last.
+    16->16 channels, 3x3, 32x32, batch 64 took 5.2 ms so, and 8.0 ms with images alone in channels_last. A single filter
+    may have got any stride over filters from a view, for which torch has no weight gradient.
     """
+    W = W if W.is_contiguous() else images(W)
     return W if image.is_contiguous() else W.contiguous(memory_format=torch.channels_last)
 
 
