@@ -34,7 +34,8 @@ def _as_torch_reads(window: Window) -> Window:
     Of images with one channel torch 2.13 (oneDNN, channels_last) gives numbers of any size where the stride is of
     columns alone and there is one column of the output.
     """
-    return window._replace(stride=tuple(1 if o == 1 else s for o, s in zip(window.output, window.stride, strict=True)))
+    (OH, OW), (down, across) = window.output, window.stride
+    return window._replace(stride=(1 if OH == 1 else down, 1 if OW == 1 else across))
 
 
 @functools.lru_cache(maxsize=256)
