@@ -202,6 +202,26 @@ def test_convolutions_that_onednn_gets_wrong(size, kernel, stride, padding, dila
         assert_close(got, backend.to_numpy(expected), terms=8 * 49 * 14)
 
 
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding",
+    [((4, 1), (6, 4), (2, 2), (2, 3)), ((3, 3), (4, 3), (1, 4), (2, 2)), ((1, 3), (1, 5), (4, 4), (0, 3))],
+)
+def test_taps_that_see_padding_alone_have_no_gradient(size, kernel, stride, padding, rng):
+    """oneDNN leaves it as it finds it, in bfloat16: fill what it may find."""
+    window = make_window("test", size, kernel, stride, padding)
+    shapes = (8, 9, *size), (16, 9, *kernel), (8, 16, *window.output)
+    x, W, dy = (lying(rng.standard_normal(s), (0, 2, 3, 1), torch.bfloat16) for s in shapes)
+    for _ in range(20):
+        junk = [torch.full((W.numel(),), np.nan, dtype=torch.bfloat16) for _ in range(20)]
+        del junk
+        y, ctx = F.conv2d_forward(x, W, stride=stride, padding=padding)
+        dW = F.conv2d_backward(dy, ctx)[1].double()
+        with config.using(kernels="agnostic"):
+            wide = F.conv2d_forward(x.double(), W.double(), stride=stride, padding=padding)[1]
+            expected = F.conv2d_backward(dy.double(), wide)[1]
+        assert_close(dW, backend.to_numpy(expected), rtol=0.02, terms=8)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_weights_of_one_filter_in_any_memory_order(order, rng):
     """The stride over one filter may be anything; for some torch says that it has no weight gradient."""

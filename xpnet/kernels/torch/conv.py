@@ -43,15 +43,22 @@ def _margins(window: Window) -> list[int] | None:
     """Return what to add around the image, [left, right, top, bottom], where torch cannot do it: else None.
 
     That is padding which is not the same on both sides, or so wide that a window may see nothing else, where oneDNN
-    ends the process; and where a transposed convolution has enlarged its output by more than a stride, rows that would
-    make another window: they are taken off.
+    ends the process, or that with a stride a tap may, whose weight gradient it leaves as it finds it in bfloat16; and
+    where a transposed convolution has enlarged its output by more than a stride, rows that would make another window:
+    they are taken off.
     """
     (top, bottom), (left, right) = window.padding
     rows, columns = _rest(window)
     seen = all(p <= d * (k - 1) for p, d, k in zip((top, left), window.dilation, window.kernel, strict=True))
+    if max(window.stride) > 1:
+        seen = seen and all(_sees(tap.out_rows) and _sees(tap.out_columns) for tap in window.taps())
     if seen and (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
         return None
     return [left, right - columns, top, bottom - rows]
+
+
+def _sees(outputs: slice) -> bool:
+    return outputs.start < outputs.stop
 
 
 def _pad(x: Array, window: Window) -> tuple[Array, list[int]]:
