@@ -11,7 +11,7 @@ import pytest
 import xpnet.functional as F
 from tests.operations import BATCHED, CASES, ELEMENTWISE, Case
 from tests.reference import DIFFERENCE_RTOL, numerical_gradient
-from xpnet import backend
+from xpnet import backend, config
 from xpnet.backend.namespaces import named_dtype
 from xpnet.errors import ArrayMismatchError, DTypeError, ShapeError
 from xpnet.testing import assert_close
@@ -117,6 +117,20 @@ def test_any_strides(xp, case: Case, rng):
         odd_dy = lie(xp, dy) if dy.ndim else xp.asarray(dy)
         for got, expected in zip(run(case, odd, odd_dy), plain, strict=True):
             assert_close(got, xp.to_numpy(expected), terms=case.terms)
+
+
+@pytest.mark.parametrize("compiled", ["auto", "off"])
+@every_case
+def test_any_byte_order(case: Case, compiled, rng):
+    """Arrays of NumPy may come as they lie in a file of another machine."""
+    host = case.make(rng)
+    dy = draw_dy(case, host, rng)
+    swapped = [None if a is None else a.astype(a.dtype.newbyteorder()) for a in host]
+    with config.using(compiled=compiled):
+        for got, expected in zip(
+            run(case, swapped, dy.astype(dy.dtype.newbyteorder())), run(case, host, dy), strict=True
+        ):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @every_case

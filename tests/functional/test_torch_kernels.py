@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,18 @@ def test_batch_norm(order, train, offset, rng):
             assert_close(a, backend.to_numpy(e), terms=120)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_batch_norm_of_one_image_and_a_gradient_in_another_memory_order(order, rng):
+    """The stride of a single image may be anything, and decides for torch which order the image lies in."""
+    x, dy, one, zero = rng.standard_normal((1, 3, 5, 6)), rng.standard_normal((1, 3, 5, 6)), np.ones(3), np.zeros(3)
+    with config.using(kernels="agnostic"):
+        expected = F.batch_norm_backward(dy, F.batch_norm_forward(x, one, zero, zero, one, train=True)[1])
+    arguments = [torch.tensor(a) for a in (one, zero, zero, one)]
+    _, ctx, *_ = F.batch_norm_forward(lying(x, order), *arguments, train=True)
+    for got, wanted in zip(F.batch_norm_backward(torch.tensor(dy), ctx), expected, strict=True):
+        assert_close(got, wanted, terms=120)
+
+
 def test_memory_order_is_kept_from_layer_to_layer(rng):
     """What arrives batch-innermost is channels_last after the first convolution, and stays so, forward and backward."""
     last = torch.channels_last
@@ -152,6 +166,71 @@ def test_gradients_of_few_channels_with_a_stride(channels, kernel, stride, size,
                 F.conv2d_backward(dy.contiguous(memory_format=order), ctx)[:2], expected, strict=False
             ):
                 assert_close(got, backend.to_numpy(wanted), terms=512)
+
+
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding, dilation",
+    [
+        ((13, 6), (7, 7), (1, 3), (1, 1), 1),  # one column of the output: of one channel oneDNN makes any numbers
+        ((12, 7), (7, 6), (1, 4), (2, 1), 1),
+        ((6, 13), (7, 7), (3, 1), (1, 1), 1),
+        ((8, 8), (5, 5), (4, 4), (0, 0), 1),
+        ((3, 1), (1, 1), (3, 3), (3, 2), 2),  # windows that see padding alone: oneDNN ends the process
+        ((16, 1), (1, 1), (2, 4), (3, 3), 2),
+        ((8, 1), (2, 2), (1, 4), (3, 3), 2),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_that_onednn_gets_wrong(size, kernel, stride, padding, dilation, channels, transposed, rng):
+    window = make_window("test", size, kernel, stride, padding, dilation)
+    images = rng.standard_normal((4, channels, *size)), rng.standard_normal((4, 8, *window.output))
+    x, dy = (lying(a, (0, 2, 3, 1), torch.float32) for a in (images[::-1] if transposed else images))
+    W = lying(rng.standard_normal((8, channels, *kernel)), (0, 2, 3, 1), torch.float32)
+    b = torch.tensor(rng.standard_normal(channels if transposed else 8), dtype=torch.float32)
+    which = "conv_transpose2d" if transposed else "conv2d"
+    forward, backward = getattr(F, f"{which}_forward"), getattr(F, f"{which}_backward")
+    axes = zip(size, padding, window.output, stride, kernel, strict=True)
+    rest = tuple(n + 2 * p - (o - 1) * s - dilation * (k - 1) - 1 for n, p, o, s, k in axes)
+    more = {"output_padding": rest} if transposed else {}
+    results = []
+    for chosen, dtype in (("auto", torch.float32), ("agnostic", torch.float64)):
+        with config.using(kernels=chosen):
+            y, ctx = forward(x.to(dtype), W.to(dtype), b.to(dtype), stride, padding, dilation=dilation, **more)
+            results.append([y, *backward(dy.to(dtype), ctx)])
+    for got, expected in zip(*results, strict=True):
+        assert_close(got, backend.to_numpy(expected), terms=8 * 49 * 14)
+
+
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding",
+    [((4, 1), (6, 4), (2, 2), (2, 3)), ((3, 3), (4, 3), (1, 4), (2, 2)), ((1, 3), (1, 5), (4, 4), (0, 3))],
+)
+def test_taps_that_see_padding_alone_have_no_gradient(size, kernel, stride, padding, rng):
+    """oneDNN leaves it as it finds it, in bfloat16: fill what it may find."""
+    window = make_window("test", size, kernel, stride, padding)
+    shapes = (8, 9, *size), (16, 9, *kernel), (8, 16, *window.output)
+    x, W, dy = (lying(rng.standard_normal(s), (0, 2, 3, 1), torch.bfloat16) for s in shapes)
+    for _ in range(20):
+        junk = [torch.full((W.numel(),), np.nan, dtype=torch.bfloat16) for _ in range(20)]
+        del junk
+        y, ctx = F.conv2d_forward(x, W, stride=stride, padding=padding)
+        dW = F.conv2d_backward(dy, ctx)[1].double()
+        with config.using(kernels="agnostic"):
+            wide = F.conv2d_forward(x.double(), W.double(), stride=stride, padding=padding)[1]
+            expected = F.conv2d_backward(dy.double(), wide)[1]
+        assert_close(dW, backend.to_numpy(expected), rtol=0.02, terms=8)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_weights_of_one_filter_in_any_memory_order(order, rng):
+    """The stride over one filter may be anything; for some torch says that it has no weight gradient."""
+    host = [rng.standard_normal(s) for s in ((2, 4, 5, 6), (1, 4, 3, 3), (2, 1, 5, 6))]
+    with config.using(kernels="agnostic"):
+        expected = F.conv2d_backward(host[2], F.conv2d_forward(*host[:2], padding=1)[1])[:2]
+    x, W, dy = lying(host[0], (0, 2, 3, 1)), lying(host[1], order), torch.tensor(host[2])
+    for got, wanted in zip(F.conv2d_backward(dy, F.conv2d_forward(x, W, padding=1)[1])[:2], expected, strict=True):
+        assert_close(got, wanted, terms=60)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -6,7 +6,7 @@ import pytest
 from xpnet import backend
 from xpnet import functional as F
 from xpnet.errors import ArgumentError, ShapeError
-from xpnet.layers import Pool2D
+from xpnet.layers import Dense, Flatten, Pool2D, Sequential
 from xpnet.testing import assert_close
 
 SETTINGS = [
@@ -80,6 +80,17 @@ def test_too_small_an_image():
         ShapeError, match=r"Pool2D: the output would have 0 rows: floor\(\(2 \+ 0 \+ 0 - 1\*\(3-1\) - 1"
     ):
         Pool2D(3).build((1, 2, 8))
+
+
+@pytest.mark.parametrize("more, fits", [({}, False), ({"mode": "average", "count_include_pad": False}, False),
+                                        ({"mode": "average"}, True), ({"mode": "lp"}, True)])  # fmt: skip
+def test_windows_that_see_padding_alone_are_refused_before_anything_is_made(more, fits):
+    model = Sequential(Pool2D(2, padding=1, dilation=2, **more), Flatten(), Dense(2))
+    if fits:
+        assert model.build((3, 1, 4)).predict(np.ones((1, 3, 1, 4), np.float32)).shape == (1, 2)
+        return
+    with pytest.raises(ShapeError, match=r"layer \"0\".*wholly in the padding"):
+        model.build((3, 1, 4))
 
 
 def test_repr():

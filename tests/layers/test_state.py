@@ -219,3 +219,15 @@ def test_a_deep_copy_is_a_model_of_its_own(xp, rng) -> None:
     train_step(model, SoftmaxCrossEntropy(), optimizer := SGD(lr=0.5), x, t)
     train_step(model, SoftmaxCrossEntropy(), optimizer, x, t)
     assert np.array_equal(xp.to_numpy(model[1].W.data), xp.to_numpy(twin[1].W.data))
+
+
+def test_layers_moved_one_by_one_keep_their_names(xp, rng):
+    """By names of their own, such as "W", two layers would be one in the state of the optimizer."""
+    model = Sequential(Dense(4, activation="relu"), Dense(3)).build((5,), rng=1)
+    names = [p.name for p in model.parameters()]
+    for layer in model:
+        layer.to("numpy")
+    assert [p.name for p in model.parameters()] == names
+    x, t = rng.standard_normal((4, 5)).astype("float32"), rng.integers(0, 3, 4)
+    train_step(model, SoftmaxCrossEntropy(), optimizer := optim.Adam(), x, t)
+    assert set(optimizer.state_dict()) == {"step", "lr"} | {f"{kind}.{name}" for kind in "mv" for name in names}

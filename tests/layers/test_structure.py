@@ -1,11 +1,27 @@
 """Layers of one's own that are made of layers, and models whose parts are exchanged."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from xpnet import backend
 from xpnet.errors import ArgumentError, NonFiniteError, OperationError, StateError
-from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Multiply, ReLU, Residual, Sequential
+from xpnet.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Multiply,
+    ReLU,
+    Residual,
+    Sequential,
+    structure,
+)
+from xpnet.layers.state import moving
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.optim import SGD, Adam
 from xpnet.training import train_step
@@ -144,6 +160,34 @@ def test_an_exchanged_layer_is_the_one_that_learns(xp, data):
     assert {p.name for p in model.store.parameters} == set(before)
     assert before["head.W"].shape == (4, 3)
     assert np.any(values(model)["head.W"] != before["head.W"])
+
+
+def test_an_exchanged_layer_of_a_copy_has_the_name_of_its_path(xp):
+    model = copy.deepcopy(Two().build((5,)))
+    model.first = Dense(4).build((5,))
+    assert [p.name for p in model.store.parameters] == ["first.W", "first.b", "norm.gamma", "norm.beta"]
+
+
+def test_what_was_noted_of_a_model_does_not_outlive_its_process(monkeypatch):
+    """In another process the count of changes, by which it was noted, says something else."""
+    model = Sequential(Sequential(inner := Twice(5)), Dense(3)).build((5,))
+    inner.part = Sequential(ReLU())
+    model.forward(np.ones((2, 5), np.float32))
+    model.backward(np.ones((2, 3), np.float32), need_dx=False)  # learns from layer 1 on
+    moving(model)
+    saved = pickle.dumps(model)
+    count = structure.changes()
+    monkeypatch.setattr(structure, "_changes", 0)
+    model = pickle.loads(saved)
+    model[0][0].part = Sequential(Dense(5), Dropout()).build((5,))
+    assert structure.changes() < count
+    monkeypatch.setattr(structure, "_changes", count)
+    put_back = moving(model)
+    model.forward(np.ones((2, 5), np.float32))
+    model.backward(np.ones((2, 3), np.float32), need_dx=False)
+    assert np.any(model[0][0].part[0].W.grad != 0.0)
+    put_back()
+    assert model[0][0].part[1].step == 0
 
 
 def test_containers_do_not_let_their_layers_be_exchanged():

@@ -157,8 +157,10 @@ def is_half(xp: Any, dtype: Any) -> bool:
 
 
 def wide_dtype(xp: Any, dtype: Any) -> Any:
-    """Return the type to sum in: float32 for the half types, `dtype` itself otherwise."""
-    return xp.float32 if is_half(xp, dtype) else dtype
+    """Return the type to sum in: float32 for the half types, else `dtype` itself, in the machine's byte order."""
+    if is_half(xp, dtype):
+        return xp.float32
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) and not dtype.isnative else dtype
 
 
 def dtype_name(dtype: Any) -> str:

@@ -102,8 +102,7 @@ def pool2d_forward(
     if mode == "lp":
         y, places = find("lp_pool2d_forward", xp)(x, window, p), None
     else:
-        if mode == "max" or not count_include_pad:
-            _check_windows(window)
+        check_windows(window, mode, count_include_pad)
         forward = find("pool2d_forward" if train else "pool2d_inference", xp)
         y, places = forward(x, window, mode, count_include_pad)
     return y, Pool2DCtx(None if mode == "average" else x, y, places, window, mode, count_include_pad, p)
@@ -157,9 +156,9 @@ def check_mode(operation: str, mode: str, p: Any = 2, modes: Sequence[str] = MOD
     return float(p)
 
 
-def _check_windows(window: Window) -> None:
-    """Refuse windows that see padding only: they have no maximum, and no average without padding."""
-    if window.padding == ((0, 0), (0, 0)):
+def check_windows(window: Window, mode: str, count_include_pad: bool) -> None:
+    """Refuse windows that see padding only where they have no maximum, or no average without padding."""
+    if window.padding == ((0, 0), (0, 0)) or mode == "lp" or (mode == "average" and count_include_pad):
         return
     for axis, name in enumerate(("row", "column")):
         counts = window.tap_counts(axis)

@@ -29,7 +29,8 @@ class Sequential(Layer):
         its gradients add up.
     checkpoint_every : int, optional
         Keep only the input of every so many layers in a training forward, and compute what lies between anew for
-        backward, with the same dropout masks: less memory for one more forward. The gradients are the same bits.
+        backward, with the same dropout masks: less memory for one more forward. The gradients are the same: to the
+        bit, or to rounding where a segment ends between a layer and its relu, which then do not run as one.
 
     Raises
     ------
@@ -193,6 +194,10 @@ class Sequential(Layer):
                     name, layer = layers[i]
                     x = layer._trace(trace, f"{path}.{name}" if path else name, x)
         return x
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along."""
+        return super().__getstate__() | {"_learning": (-1, 0)}
 
     def __repr__(self) -> str:
         text = indented(type(self).__name__, self._layers)

@@ -158,6 +158,10 @@ class Module:
             p.name = name
         self._make_store()
 
+    def _is_named(self) -> bool:
+        """Whether all parameters have the names of their paths, in this model or in a larger one that it is part of."""
+        return all(p.name == path or p.name.endswith(f".{path}") for path, p in self.named_parameters())
+
     def _make_store(self) -> None:
         self._store = ParameterStore(self.parameters())
         self._seen_changes = structure.changes()
@@ -186,12 +190,16 @@ class Module:
                 "call model.build(input_shape) or run a forward first",
             )
         if not self._has_store():
-            if self._store is None or self._store.holds(self.parameters()):
-                self._make_store()
-            else:
-                self._adopt()  # layers were exchanged, or built later than the model
+            self._renew_store()
         assert self._store is not None
         return self._store
+
+    def _renew_store(self) -> None:
+        """Gather the parameters anew, under new names where layers were exchanged, or built later than the model."""
+        if self._is_named() if self._store is None else self._store.holds(self.parameters()):
+            self._make_store()
+        else:
+            self._adopt()
 
     # --- parameters, buffers, state ----------------------------------------------------------------
 
@@ -313,8 +321,12 @@ class Module:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: not the flat buffers, whose views a copy would tear apart."""
-        return vars(self) | {"_store": None}
+        """Return what a copy takes along.
+
+        Not the flat buffers, whose views it would tear apart, nor what was noted at a count of changes, which in
+        another process says something else.
+        """
+        return vars(self) | {"_store": None, "_moving": (-1, []), "_seen_changes": -1}
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnet.backend import Array
 from xpnet.functional import pool2d_backward, pool2d_forward
-from xpnet.functional.pool import check_mode
+from xpnet.functional.pool import check_mode, check_windows
 from xpnet.kernels.geometry import Padding, make_window, pair
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.data_format import check_data_format, from_nchw, image_shape, shape_from_chw, to_nchw
@@ -72,6 +72,7 @@ class Pool2D(Layer):
         window = make_window(
             "Pool2D", (H, W_), self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
+        check_windows(window, self.mode, self.count_include_pad)
         return shape_from_chw((C, *window.output), self.data_format)
 
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:

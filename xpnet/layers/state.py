@@ -136,4 +136,4 @@ def move(model: Module, name: str, dtype: str | None) -> None:
         p.place(data)
     for layer, own, array in buffers:
         setattr(layer, own, array)
-    model._adopt()
+    model._renew_store()

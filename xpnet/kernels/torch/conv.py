@@ -28,17 +28,37 @@ def _rest(window: Window) -> list[int]:
 
 
 @functools.lru_cache(maxsize=256)
+def _as_torch_reads(window: Window) -> Window:
+    """Return the same window with a stride of 1 where it has a single output, which then says nothing.
+
+    Of images with one channel torch 2.13 (oneDNN, channels_last) gives numbers of any size where the stride is of
+    columns alone and there is one column of the output.
+    """
+    (OH, OW), (down, across) = window.output, window.stride
+    return window._replace(stride=(1 if OH == 1 else down, 1 if OW == 1 else across))
+
+
+@functools.lru_cache(maxsize=256)
 def _margins(window: Window) -> list[int] | None:
     """Return what to add around the image, [left, right, top, bottom], where torch cannot do it: else None.
 
-    That is padding which is not the same on both sides, and where a transposed convolution has enlarged its
-    output by more than a stride, rows that would make another window: they are taken off.
+    That is padding which is not the same on both sides, or so wide that a window may see nothing else, where oneDNN
+    ends the process, or that with a stride a tap may, whose weight gradient it leaves as it finds it in bfloat16; and
+    where a transposed convolution has enlarged its output by more than a stride, rows that would make another window:
+    they are taken off.
     """
     (top, bottom), (left, right) = window.padding
     rows, columns = _rest(window)
-    if (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
+    seen = all(p <= d * (k - 1) for p, d, k in zip((top, left), window.dilation, window.kernel, strict=True))
+    if max(window.stride) > 1:
+        seen = seen and all(_sees(tap.out_rows) and _sees(tap.out_columns) for tap in window.taps())
+    if seen and (top, left) == (bottom, right) and rows < window.stride[0] and columns < window.stride[1]:
         return None
     return [left, right - columns, top, bottom - rows]
+
+
+def _sees(outputs: slice) -> bool:
+    return outputs.start < outputs.stop
 
 
 def _pad(x: Array, window: Window) -> tuple[Array, list[int]]:
@@ -58,8 +78,10 @@ def _unpad(dx: Array, window: Window) -> Array:
 def _beside(image: Array, W: Array) -> Array:
     """Return the weights in the memory order of the image; torch (oneDNN) else chose worse for 16 channels.
 
-    16->16 channels, 3x3, 32x32, batch 64 took 5.2 ms so, and 8.0 ms with images alone in channels_last.
+    16->16 channels, 3x3, 32x32, batch 64 took 5.2 ms so, and 8.0 ms with images alone in channels_last. A single filter
+    may have got any stride over filters from a view, for which torch has no weight gradient.
     """
+    W = W if W.is_contiguous() else images(W)
     return W if image.is_contiguous() else W.contiguous(memory_format=torch.channels_last)
 
 
@@ -67,6 +89,7 @@ def _beside(image: Array, W: Array) -> Array:
 @register("torch", "conv2d_forward")
 def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: int) -> Array:
     """Convolve x (N, C, H, W) with W (F, C/groups, KH, KW): (N, F, OH, OW)."""
+    window = _as_torch_reads(window)
     image, padding = _pad(x, window)
     return torch.convolution(
         image, _beside(image, W), b, window.stride, padding, window.dilation, False, [0, 0], groups
@@ -79,6 +102,7 @@ def conv2d_backward(
     dy: Array, x: Array, W: Array, window: Window, groups: int, need_dx: bool, need_db: bool
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
+    window = _as_torch_reads(window)
     if window.kernel == (1, 1) and max(window.stride) > 1 and x.shape[1] // groups < 8 and not x.is_cuda:
         return _pointwise_backward(dy, x, W, window, groups, need_dx, need_db)
     image, padding = _pad(x, window)
@@ -113,6 +137,7 @@ def _pointwise_backward(
 @register("torch", "conv2d_input_gradient")
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: the forward of a transposed convolution."""
+    window = _as_torch_reads(window)
     if _margins(window) is None:
         padding, rest = [window.padding[0][0], window.padding[1][0]], _rest(window)
     else:
