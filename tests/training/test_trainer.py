@@ -98,7 +98,7 @@ def test_names_loaders_and_validation_samples(blobs) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"loss": "l3"}, "no loss 'l3'; there are"), ({"optimizer": "adan"}, "no optimizer 'adan'; there are")],
+    [({"loss": "l3"}, "no loss 'l3'; there are"), ({"optimizer": "adan"}, "no optimizer 'adan'; did you mean 'adam'")],
 )
 def test_unknown_names(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
