@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -230,6 +231,59 @@ def test_all_threads_have_the_error_state_of_the_caller(monkeypatch, state):
         team.run_all([call] * 3)
     assert len({thread for thread, _ in found}) == 3
     assert [over for _, over in found] == [state] * 3
+
+
+def test_whoever_waits_awake_is_given_every_sign(threads, monkeypatch):
+    """One who wakes by the signs alone: if a sign were missing, this would not end."""
+    threads(3)
+    watched = []
+
+    def until_it_changes(flag, seen):
+        watched.append(flag)
+        while flag[0] == seen:
+            time.sleep(0)
+
+    monkeypatch.setattr(team, "_watch", until_it_changes)
+    made = []
+    for i in range(300):
+        team.run_all([functools.partial(made.append, 3 * i + j) for j in range(3)])
+    assert sorted(made) == list(range(900))
+    assert {id(flag) for flag in watched} == {id(team._given), id(team._made)}
+    monkeypatch.setattr(team, "_watch", None)
+    team._given[0] += 1.0  # for those who still watch
+
+
+@pytest.fixture
+def awake(monkeypatch):
+    pytest.importorskip("numba")
+    table.load("compiled")
+    if kernels.compiled.awake._tries() == (0, 0):
+        pytest.fail("the watch cannot be compiled")
+    return kernels.compiled.awake
+
+
+def test_a_watch_ends_by_itself(awake):
+    flag = np.zeros(1)
+    awake.watch(flag, 0.0)
+    awake.watch(flag, 1.0)
+    assert flag[0] == 0.0
+
+
+def test_a_watch_ends_when_another_thread_changes_the_flag(awake, monkeypatch):
+    """It would last for years, and if it held the interpreter's lock, this test too."""
+    monkeypatch.setattr(awake, "_tries", lambda: (2**60, 1))
+    flag = np.zeros(1)
+    watching = threading.Thread(target=awake.watch, args=(flag, 0.0), daemon=True)
+    watching.start()
+    watching.join(0.05)
+    assert watching.is_alive()
+    flag[0] = 1.0
+    watching.join(60)
+    assert not watching.is_alive()
+
+
+def test_threads_wait_awake_where_loops_are_compiled(awake):
+    assert team._watch is awake.watch
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -155,7 +155,7 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients
 
 
 GROUP = 32  # filters, at most, whose products are made before they are transformed
-SIZE = 8  # vectors of a weight gradient at a time
+SIZE = 256 // VECTOR  # vectors of a weight gradient at a time: the same memory, whatever their length
 
 _geometry, _part, _int = types.UniTuple(types.int64, 9), types.UniTuple(types.int64, 4), types.int64
 _ints = types.int64[::1]

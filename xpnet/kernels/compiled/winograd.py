@@ -45,7 +45,7 @@ WASTE = 1.7  # tiles that reach beyond the output cost as much as others, and so
 PAIRS = 4  # of vectors, at most, that are worked at together
 SQUARE = 64  # channels and filters, at most, whose gradient is summed up at a time
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
-LEAST = 16  # vectors of such a part
+LEAST = 128  # tiles, of all images, of such a part
 
 
 class _Tiles(NamedTuple):
@@ -203,7 +203,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
     kernel = loader.kernel("_winograd_loops", "weight_gradient", x.dtype)
     given, gradient, nothing = flat(x), flat(dy), np.zeros(TILE * x.shape[3], dtype=x.dtype)
     squares = [(c, f, min(SQUARE, C - c), min(SQUARE, F - f)) for c in range(0, C, SQUARE) for f in range(0, F, SQUARE)]
-    parts = cut(tiles.vectors, max(1, min(-(-PARTS // len(squares)), tiles.vectors // LEAST)))
+    parts = cut(tiles.vectors, max(1, min(-(-PARTS // len(squares)), tiles.vectors * tiles.lanes // LEAST)))
     made = np.empty((len(parts), 9, -(-C // wide), F, wide), dtype=x.dtype)
     memory_needed = sum(_gradient_sizes(min(C, SQUARE), min(F, SQUARE), tiles.lanes)) * x.itemsize
 
