@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,18 +19,20 @@ from xpnet.backend import Array
 from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.compiled import loader, strided
 from xpnet.kernels.compiled.loader import flat
+from xpnet.kernels.compiled.work import Work, done
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import conv
-from xpnet.kernels.numpy.conv import at_most, is_one_product, scratch
+from xpnet.kernels.numpy.conv import is_one_product, scratch
 from xpnet.kernels.table import register
-from xpnet.kernels.team import run_all, shares
+from xpnet.kernels.team import shares
 
 __all__ = [
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_input_gradient",
     "conv2d_relu_forward",
+    "weight_gradient",
 ]
 
 CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
@@ -40,20 +42,6 @@ SCRATCH = 4 << 20  # bytes of one thread for a weight gradient at most: the leas
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
 FEW = 4  # channels below which the filters' tiles of a gradient with a stride are too small to win
 ROWS = 2  # of the output, at least, of a part: neighbours both load what lies between them
-
-
-class _Work(NamedTuple):
-    """Calls that do not depend on one another, and what they make."""
-
-    calls: list[Callable[[], None]]
-    memory: int  # bytes of scratch memory that each of them takes
-    result: Callable[[], Any]  # once all calls are made
-
-
-def _done(*works: _Work) -> list[Any]:
-    """Make all calls together, so that threads wait for one another once, and return what each work made."""
-    run_all([call for work in works for call in work.calls], at_most=at_most(max(work.memory for work in works)))
-    return [work.result() for work in works]
 
 
 class _Plan(NamedTuple):
@@ -150,7 +138,7 @@ def _parts_worth(plan: _Plan, taps: int) -> int:
     return max(1, min(OH // ROWS, F * taps * OH * OW * N // WORK))
 
 
-def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> _Work:
+def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan, relu: bool = False) -> Work:
     """Convolve `x` (C, H, W, N) with `W` (F, C, KH, KW): (N, F, OH, OW)."""
     tiles, vectors, (F, C) = loader.module("_tiles"), loader.module("_vectors"), W.shape[:2]
     _, _, _, N, _, OH, OW, *_ = plan.geometry
@@ -171,7 +159,7 @@ def _convolution(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, plan: _Plan
         return work
 
     blocks = plan.blocks(shares(_parts_worth(plan, taps)))
-    return _Work([call(block) for block in blocks], ring_size * x.itemsize, lambda: batch_first(np, y))
+    return Work([call(block) for block in blocks], ring_size * x.itemsize, lambda: batch_first(np, y))
 
 
 @register("compiled", "conv2d_forward")
@@ -181,7 +169,7 @@ def conv2d_forward(x: Array, W: Array, b: Array | None, window: Window, groups: 
     plan = _plan_for("convolve", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_forward(x, W, b, window, groups)
-    return _done(_convolution(inner, W, b, plan))[0]
+    return done(_convolution(inner, W, b, plan))[0]
 
 
 @register("compiled", "conv2d_relu_forward")
@@ -191,7 +179,7 @@ def conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Window, gro
     plan = _plan_for("convolve", inner, W.shape[0], window, groups)
     if plan is None:
         return conv.conv2d_relu_forward(x, W, b, window, groups)
-    return _done(_convolution(inner, W, b, plan, relu=True))[0]
+    return done(_convolution(inner, W, b, plan, relu=True))[0]
 
 
 @register("compiled", "conv2d_backward")
@@ -200,21 +188,26 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
-    plan = _plan_for("weight_gradient", inner, W.shape[0], window, groups)
-    if plan is None:
+    work = weight_gradient(inner, dy_inner, W.shape, window, groups, need_db)
+    if work is None:
         return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
-    works = [_weight_gradient(inner, dy_inner, plan, W.shape, need_db)]
+    works = [work]
     dx = _input_gradient(dy_inner, W, window, groups) if need_dx else None
     if dx is not None:
         works.append(dx)
-    (dW, db), *made = _done(*works)
+    (dW, db), *made = done(*works)
     if need_dx and not made:
         made = [conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups)]
     return (made[0] if need_dx else None), dW, db
 
 
-def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[int, ...], need_db: bool) -> _Work:
-    """Return dW and db, or None, of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
+def weight_gradient(
+    x: np.ndarray, dy: np.ndarray, shape: tuple[int, ...], window: Window, groups: int, need_db: bool
+) -> Work | None:
+    """Return dW of a shape and db, or None, of `x` (C, H, W, N) and `dy` (F, OH, OW, N), if the loops win at it."""
+    plan = _plan_for("weight_gradient", x, shape[0], window, groups)
+    if plan is None:
+        return None
     (F, C), K = shape[:2], math.prod(shape[1:])
     size, filters, taps = _gradient_tile(F, K)
     ring_size, row_size = _gradient_sizes(plan, C, x.itemsize)
@@ -236,7 +229,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, plan: _Plan, shape: tuple[in
         return np.ascontiguousarray(by_rows.transpose(0, 2, 1, 3)), bias.sum(axis=0) if need_db else None
 
     calls = [call(*one) for one in zip(blocks, sums, bias, strict=True)]
-    return _Work(calls, _gradient_memory(plan, F, x.itemsize), result)
+    return Work(calls, _gradient_memory(plan, F, x.itemsize), result)
 
 
 @register("compiled", "conv2d_input_gradient")
@@ -248,10 +241,10 @@ def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> A
     if mirrored_window(window) is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
         return _strided_input_gradient(inner, W, window, groups)
     work = _input_gradient(inner, W, window, groups)
-    return conv.conv2d_input_gradient(dy, W, window, groups) if work is None else _done(work)[0]
+    return conv.conv2d_input_gradient(dy, W, window, groups) if work is None else done(work)[0]
 
 
-def _input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, groups: int) -> _Work | None:
+def _input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, groups: int) -> Work | None:
     """Return dx (N, C, H, W) of dy (F, OH, OW, N), if it is one convolution that the loops win at."""
     mirrored = mirrored_window(window)
     plan = None if mirrored is None else _plan_for("convolve", dy, W.shape[1], mirrored, groups)
@@ -270,5 +263,5 @@ def _strided_input_gradient(dy: np.ndarray, W: np.ndarray, window: Window, group
         planned.append((grid, plan))
     dx = batch_first(np, np.zeros((W.shape[1], *window.input, dy.shape[3]), dtype=dy.dtype))
     for grid, plan in planned:
-        (dx[:, :, grid.rows, grid.columns],) = _done(_convolution(dy, grid.kernel(W), None, plan))
+        (dx[:, :, grid.rows, grid.columns],) = done(_convolution(dy, grid.kernel(W), None, plan))
     return dx

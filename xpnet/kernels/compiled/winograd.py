@@ -24,10 +24,11 @@ from xpnet.kernels.agnostic.conv import mirrored_window
 from xpnet.kernels.agnostic.winograd import POINTS, STEP, TILE
 from xpnet.kernels.compiled import conv, loader
 from xpnet.kernels.compiled.loader import flat
+from xpnet.kernels.compiled.work import Work, done
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import winograd
-from xpnet.kernels.numpy.conv import at_most, scratch
+from xpnet.kernels.numpy.conv import scratch
 from xpnet.kernels.numpy.product import row_sums
 from xpnet.kernels.table import register
 from xpnet.kernels.team import cut, parts_worth, run_all, run_ranges, shares
@@ -91,7 +92,7 @@ def winograd_conv2d_forward(x: Array, W: Array, b: Array | None, window: Window,
     pairs = _pairs(inner, W, window)
     if pairs == 0:
         return winograd.winograd_conv2d_forward(x, W, b, window, groups)
-    return batch_first(np, _convolve(inner, W, b, window, pairs, -np.inf))
+    return done(_convolve(inner, W, b, window, pairs, -np.inf))[0]
 
 
 @register("compiled", "winograd_conv2d_relu_forward")
@@ -101,7 +102,7 @@ def winograd_conv2d_relu_forward(x: Array, W: Array, b: Array | None, window: Wi
     pairs = _pairs(inner, W, window)
     if pairs == 0:
         return winograd.winograd_conv2d_relu_forward(x, W, b, window, groups)
-    return batch_first(np, _convolve(inner, W, b, window, pairs, 0.0))
+    return done(_convolve(inner, W, b, window, pairs, 0.0))[0]
 
 
 def _sizes(channels: int, lanes: int) -> tuple[int, int]:
@@ -130,10 +131,8 @@ def _transform_kernels(W: np.ndarray, lanes: int) -> np.ndarray:
     return made
 
 
-def _convolve(
-    x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, pairs: int, least: float
-) -> np.ndarray:
-    """Convolve `x` (C, H, W, N) with `W` (F, C, 3, 3), and no less than `least`: (F, OH, OW, N)."""
+def _convolve(x: np.ndarray, W: np.ndarray, b: np.ndarray | None, window: Window, pairs: int, least: float) -> Work:
+    """Convolve `x` (C, H, W, N) with `W` (F, C, 3, 3), and no less than `least`: (N, F, OH, OW)."""
     F, C = W.shape[:2]
     tiles = _tiles(x, F, window)
     kernel = loader.kernel("_winograd_loops", "convolve", x.dtype)
@@ -154,8 +153,7 @@ def _convolve(
 
     worth = F * C * POINTS * tiles.vectors * tiles.lanes // conv.WORK
     parts = cut(tiles.vectors, shares(min(worth, tiles.vectors // 2)))
-    run_all([call(part) for part in parts], at_most=at_most((inputs + products) * x.itemsize))
-    return y
+    return Work([call(part) for part in parts], (inputs + products) * x.itemsize, lambda: batch_first(np, y))
 
 
 @register("compiled", "winograd_conv2d_backward")
@@ -164,18 +162,28 @@ def winograd_conv2d_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
-    dy = batch_first(np, dy_inner)
+    dy, x = batch_first(np, dy_inner), batch_first(np, inner)
     if min(W.shape[:2]) >= GRADIENT_CHANNELS and _gradient_fits(inner, W, window):
-        dW, db = _weight_gradient(inner, dy_inner, window), row_sums(dy_inner) if need_db else None
+        gradient: Work | None = _weight_gradient(inner, dy_inner, window, need_db)
     else:
-        _, dW, db = conv.conv2d_backward(dy, batch_first(np, inner), W, window, groups, False, need_db)
+        gradient = conv.weight_gradient(inner, dy_inner, W.shape, window, groups, need_db)
+    mirrored, flipped = mirrored_window(window), np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)
+    convolution = None
+    if need_dx and mirrored is not None:
+        pairs = _pairs(dy_inner, flipped, mirrored)
+        convolution = _convolve(dy_inner, flipped, None, mirrored, pairs, -np.inf) if pairs else None
+    made = iter(done(*(work for work in (gradient, convolution) if work is not None)))
+    if gradient is None:
+        _, dW, db = conv.conv2d_backward(dy, x, W, window, groups, False, need_db)
+    else:
+        dW, db = next(made)
     if not need_dx:
         return None, dW, db
-    mirrored = mirrored_window(window)
+    if convolution is not None:
+        return next(made), dW, db
     if mirrored is None:  # more padding than the kernel reaches
         return conv.conv2d_input_gradient(dy, W, window, groups), dW, db
-    flipped = np.flip(W, axis=(2, 3)).transpose(1, 0, 2, 3)
-    return winograd_conv2d_forward(dy, flipped, None, mirrored, groups), dW, db
+    return winograd.winograd_conv2d_forward(dy, flipped, None, mirrored, groups), dW, db
 
 
 def _gradient_sizes(channels: int, filters: int, lanes: int) -> tuple[int, ...]:
@@ -195,8 +203,8 @@ def _gradient_fits(x: np.ndarray, W: np.ndarray, window: Window) -> bool:
     return sum(sizes) * x.itemsize <= config.get("conv_workspace")
 
 
-def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarray:
-    """Return dW of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
+def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window, need_db: bool) -> Work:
+    """Return dW and db, or None, of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
     C, F = len(x), len(dy)
     tiles = _tiles(x, F, window)
     wide = 2 * tiles.lanes
@@ -218,12 +226,15 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window) -> np.ndarra
         return work
 
     calls = [call(square, part, out.reshape(-1)) for square in squares for part, out in zip(parts, made, strict=True)]
-    run_all(calls, at_most=at_most(memory_needed))
-    dW = np.empty((F, C, 9), dtype=x.dtype)
 
-    def add_up(some: slice) -> None:
-        total = made[:, :, :, some].sum(axis=0).transpose(2, 1, 3, 0)
-        dW[some] = total.reshape(len(total), -1, 9)[:, :C]
+    def result() -> tuple[np.ndarray, np.ndarray | None]:
+        dW = np.empty((F, C, 9), dtype=x.dtype)
 
-    run_all([functools.partial(add_up, some) for some in cut(F, parts_worth(threads_allowed(), F, made.size))])
-    return dW.reshape(F, C, 3, 3)
+        def add_up(some: slice) -> None:
+            total = made[:, :, :, some].sum(axis=0).transpose(2, 1, 3, 0)
+            dW[some] = total.reshape(len(total), -1, 9)[:, :C]
+
+        run_all([functools.partial(add_up, some) for some in cut(F, parts_worth(threads_allowed(), F, made.size))])
+        return dW.reshape(F, C, 3, 3), row_sums(dy) if need_db else None
+
+    return Work(calls, memory_needed, result)
