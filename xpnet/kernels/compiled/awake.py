@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from xpnet.kernels.compiled import loader
+from xpnet.kernels.table import uses_compiled
 
 __all__ = ["watch"]
 
@@ -22,7 +23,7 @@ def watch(flag: np.ndarray, seen: float) -> None:
     The interpreter's lock is not held meanwhile. Asked for as soon as the flag has changed, it would still be with the
     thread that has changed it, and this one put to sleep after all.
     """
-    tries, more = _tries()
+    tries, more = _tries() if uses_compiled() else (0, 0)
     if tries:
         loader.kernel("_awake", "watch", flag.dtype)(flag, seen, tries, more)
 

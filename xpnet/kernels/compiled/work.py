@@ -23,4 +23,6 @@ def done(*works: Work) -> list[Any]:
     """Make all calls together, and return what each work made."""
     memory = max((work.memory for work in works), default=1)
     run_all([call for work in works for call in work.calls], at_most=at_most(memory))
+    for work in works:
+        work.calls.clear()  # and with them the arrays that they alone needed
     return [work.result() for work in works]
