@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,22 +12,26 @@ from typing import Any
 import xpnet
 from xpnet import backend
 from xpnet.backend import Backend
+from xpnet.kernels.table import uses_compiled
 
 __all__ = ["origin"]
 
 
 def origin(command: str, chosen: Backend) -> dict[str, Any]:
     """Return where results come from: command, commit, backend, float type, versions and machine."""
+    versions = {
+        "xpnet": xpnet.__version__,
+        "python": platform.python_version(),
+        chosen.xp.__name__.rpartition(".")[2]: getattr(chosen.xp, "__version__", ""),
+    }
+    if chosen.name == "numpy" and uses_compiled():
+        versions["numba"] = importlib.metadata.version("numba")
     return {
         "command": command,
         "commit": _commit(),
         "backend": chosen.name,
         "dtype": backend.dtype_name(chosen.dtype),
-        "versions": {
-            "xpnet": xpnet.__version__,
-            "python": platform.python_version(),
-            chosen.xp.__name__.rpartition(".")[2]: getattr(chosen.xp, "__version__", ""),
-        },
+        "versions": versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 
