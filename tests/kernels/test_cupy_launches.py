@@ -44,22 +44,8 @@ def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
     assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]
 
 
-ACTIVATIONS = (
-    *(
-        "elu",
-        "gelu",
-        "hard_sigmoid",
-        "hard_swish",
-        "leaky_relu",
-        "mish",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "softplus",
-    ),
-    *("softsign", "tanh"),
-)
+ACTIVATIONS = ["elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "relu6", "selu", "sigmoid", "silu",
+               "softplus", "softsign", "tanh"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -54,7 +54,7 @@ def test_they_are_added_at_once_without(model):
 
 
 @pytest.mark.parametrize("settings", [{}, {"micro_batch": 4}])
-def test_the_sums_are_the_same(model, calls, settings, monkeypatch):
+def test_the_sums_are_the_same(model, calls, settings):
     got = gradients(model, **settings)
     assert calls[0] == 4  # the last layer's and the middle one's, until those of the first, which is the last, come
     with config.using(kernels="agnostic"):

@@ -190,9 +190,11 @@ def _targets(
         if ignore_index is not None:
             raise ArgumentError(op, f"ignore_index needs labels t of shape (N,) = ({N},), got shape {(N, K)}")
         if is_integer(xp, t):  # one-hot rows of integers, as in the book
-            return xp.astype(t, wide) * share, None
-        check_arrays(op, logits=logits, t=t)
-        return xp.astype(t, wide, copy=False) * share, None
+            rows = xp.astype(t, wide)
+        else:
+            check_arrays(op, logits=logits, t=t)
+            rows = xp.astype(t, wide, copy=False)
+        return rows if share == 1.0 else rows * share, None
     if tuple(t.shape) != (N,):
         raise ShapeError(
             op,
