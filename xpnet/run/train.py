@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,8 @@ def train(
             print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
         elif settings.weights is not None:
             print(f"weights of {file_of(settings.weights)}")
-    try:
+    with _placed(trainer, folder):
         history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
-    except NonFiniteError as error:
-        done = len(trainer.history)
-        kept = f"; the {done} before it are in {folder}" if done else ""
-        error.add_note(f"in epoch {done + 1}, at a learning rate of {trainer.optimizer.lr:g}{kept}")
-        raise
     described = origin(about["command"], chosen) | {
         "model": type(model).__name__,
         "parameters": sum(p.size for p in model.parameters()),
@@ -165,6 +161,18 @@ def train(
     if comm.size > 1:
         described["ranks"] = comm.size
     return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose, comm)
+
+
+@contextlib.contextmanager
+def _placed(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Say of a loss that is not finite in which epoch it was, at what rate, and where those before it are."""
+    try:
+        yield
+    except NonFiniteError as error:
+        done = len(trainer.history)
+        kept = f"; the {done} before it are in {folder}" if done else ""
+        error.add_note(f"in epoch {done + 1}, at a learning rate of {trainer.optimizer.lr:g}{kept}")
+        raise
 
 
 def _noted(settings: Settings, resume: bool) -> Settings:
