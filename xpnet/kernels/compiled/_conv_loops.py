@@ -170,9 +170,9 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, db: Any, ring: Any, rows: Any, of
                     copy(rows, f * step + ow * piece, dy, f * OH * OW * N + at + ow * N, piece)
         given, start, apart = (dy, at, OH * OW * N) if direct else (rows, 0, step)
         for f in range(db.size):
-            total = x.dtype.type(0)
-            for slope in given[start + f * apart : start + f * apart + length]:
-                total += slope
+            row, total = given[start + f * apart : start + f * apart + length], x.dtype.type(0)
+            for i in range(length):  # LLVM takes no vectors for the elements of a slice without their indices
+                total += row[i]
             db[f] += total
         _add_row(dw, given, start, apart, ring, offsets, size, length)
 
