@@ -42,6 +42,14 @@ class Vectors:
     def store(self, value: Any, address: Any, vectors: int = 0) -> None:
         self.builder.store(value, self.pointer(address, vectors), align=self.itemsize)
 
+    def prefetch(self, address: Any, write: bool = False) -> None:
+        """Have the line of the cache at an address brought to the second level; it may lie outside of all memory."""
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        settings = [ir.Constant(number, setting) for setting in (int(write), 2, 1)]
+        self.builder.call(function, [self.builder.bitcast(address, byte), *settings])
+
     def splat(self, scalar: Any) -> Any:
         """Return a vector of one number."""
         undefined, index = ir.Constant(self.type, ir.Undefined), ir.Constant(ir.IntType(32), 0)

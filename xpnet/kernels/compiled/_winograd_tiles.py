@@ -100,10 +100,11 @@ def _read_image(v: Vectors, image: Any, nothing: Any, size: int, given: Sequence
     """Read size x size vectors, zeros for what lies outside the image and for elements that are not wanted.
 
     `given` are row and column of the first, height and width of the image, the numbers of a pixel, and how many of a
-    vector's elements are not wanted. Rows outside are read at `nothing`, columns outside are masked.
+    vector's elements are not wanted. Rows outside are read at `nothing`, columns outside are masked. What lies in the
+    same place of the next channel is fetched into the cache, but for what tiles side by side share.
     """
     builder, (h, w, height, width, pixel, without) = v.builder, given
-    zero = ir.Constant(i64, 0)
+    zero, channel = ir.Constant(i64, 0), builder.mul(builder.mul(height, width), pixel)
 
     def line(first: Any, limit: Any) -> list[tuple[Any, Any, Any]]:
         places = [builder.add(first, ir.Constant(i64, i)) for i in range(size)]
@@ -123,6 +124,8 @@ def _read_image(v: Vectors, image: Any, nothing: Any, size: int, given: Sequence
         row = builder.gep(image, [builder.add(builder.mul(builder.mul(nearest, width), pixel), left)])
         row = builder.select(inside, row, nothing)
         tile.append([_Number(v, v.without(v.load(builder.gep(row, [at])), mask)) for _, at, mask in columns])
+        for _, at, _ in columns[-STEP:]:
+            v.prefetch(builder.gep(row, [builder.add(at, channel)]))
     return tile
 
 
@@ -168,6 +171,7 @@ def output_tile(typing: Any, y: Any, start: Any, h: Any, w: Any, height: Any, wi
         added, floor = v.splat(given[10]), v.splat(given[11])
         tile = _read_points(v, products, given[9])
         h, w, height, width, pixel = given[2:7]
+        channel = builder.mul(builder.mul(height, width), pixel)
         for i, numbers in enumerate(_on_both_axes(_output, tile)):
             r = builder.add(h, ir.Constant(i64, i))
             row = builder.gep(image, [builder.mul(builder.mul(r, width), pixel)])
@@ -177,8 +181,10 @@ def output_tile(typing: Any, y: Any, start: Any, h: Any, w: Any, height: Any, wi
                     value = builder.fadd(number.value, added)
                     below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which stays
                     value = builder.select(below, floor, value)
+                    place = builder.gep(row, [builder.mul(c, pixel)])
                     with builder.if_then(builder.icmp_signed("<", c, width)):
-                        v.store(value, builder.gep(row, [builder.mul(c, pixel)]))
+                        v.store(value, place)
+                    v.prefetch(builder.gep(place, [channel]), write=True)
         return context.get_dummy_value()
 
     return types.void(*kinds), emit
