@@ -29,7 +29,7 @@ SHAPES = [
 @pytest.fixture
 def all_sizes(monkeypatch):
     monkeypatch.setattr(loader, "SMALL", 0)
-    monkeypatch.setattr(winograd, "GRADIENT_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_all_threads_together_keep_to_the_workspace(threads, workspace, algorith
     if compiled == "auto":
         pytest.importorskip("numba")
         table.load("compiled")
-        monkeypatch.setattr(kernels.compiled.winograd, "GRADIENT_CHANNELS", 1)
+        monkeypatch.setattr(kernels.compiled.winograd, "CHANNELS", 1)
     threads(3)
     most: dict[int, int] = {}  # bytes of scratch memory by thread
     real = kernels.numpy.conv.scratch

@@ -133,12 +133,12 @@ def gradient_tile(filters: int) -> Callable[..., Any]:
     return tile
 
 
-def product_tile(rows: int) -> Callable[..., Any]:
+def product_tile(rows: int, vectors: int = 2) -> Callable[..., Any]:
     """Return ``tile(out, at, add, a, a_at, step, b, b_at, leap, count)`` for that many rows of a matrix a.
 
-    Writes two vectors of each row to ``out[at + 2*lanes*f :]``: the sum over k of ``a[a_at + f*step + k]`` times
-    row k of b, on top of what is there with `add`. `BLOCK` rows of b, of two vectors each, lie one after another,
-    and the next of them ``leap`` after the first.
+    Writes some vectors of each row to ``out[at + vectors*lanes*f :]``: the sum over k of ``a[a_at + f*step + k]``
+    times row k of b, on top of what is there with `add`. `BLOCK` rows of b, of so many vectors each, lie one after
+    another, and the next of them ``leap`` after the first.
     """
 
     @intrinsic
@@ -149,11 +149,11 @@ def product_tile(rows: int) -> Callable[..., Any]:
             target = v.at(out, given[0], given[1])
             left, right = v.at(a, given[3], given[4]), v.at(b, given[6], given[7])
             lines = [builder.gep(left, [builder.mul(given[5], ir.Constant(i64, f))]) for f in range(rows)]
-            sums = v.sums(rows, 2)
+            sums = v.sums(rows, vectors)
             with builder.if_then(given[2]):
                 for f in range(rows):
-                    for n in range(2):
-                        builder.store(v.load(target, 2 * f + n), sums[f][n])
+                    for n in range(vectors):
+                        builder.store(v.load(target, vectors * f + n), sums[f][n])
             block, zero = ir.Constant(i64, BLOCK), ir.Constant(i64, 0)
             with cgutils.for_range_slice(builder, zero, given[9], block) as (first, _):
                 start = builder.gep(right, [builder.mul(builder.sdiv(first, block), given[8])])
@@ -161,17 +161,17 @@ def product_tile(rows: int) -> Callable[..., Any]:
                 length = builder.select(builder.icmp_signed("<", left_over, block), left_over, block)
                 heads = [builder.gep(line, [first]) for line in lines]
                 with cgutils.for_range(builder, length) as loop:
-                    both = [
-                        v.load(builder.gep(start, [builder.mul(loop.index, ir.Constant(i64, 2 * v.lanes))]), n)
-                        for n in range(2)
+                    seen = [
+                        v.load(builder.gep(start, [builder.mul(loop.index, ir.Constant(i64, vectors * v.lanes))]), n)
+                        for n in range(vectors)
                     ]
                     for f in range(rows):
                         factor = v.splat(builder.load(builder.gep(heads[f], [loop.index])))
-                        for n in range(2):
-                            v.multiply_add(factor, both[n], sums[f][n])
+                        for n in range(vectors):
+                            v.multiply_add(factor, seen[n], sums[f][n])
             for f in range(rows):
-                for n in range(2):
-                    v.store(builder.load(sums[f][n]), target, 2 * f + n)
+                for n in range(vectors):
+                    v.store(builder.load(sums[f][n]), target, vectors * f + n)
             return context.get_dummy_value()
 
         return types.void(out, at, add, a, a_at, step, b, b_at, leap, count), emit

@@ -5,6 +5,7 @@ are transformed and multiplied in memory that stays in the cache. Those of a til
 the end of the batch, so that every vector is whole.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,6 @@ from xpnet.kernels.compiled._winograd_tiles import (
     kernel_tile,
     output_tile,
 )
-
-_P6, _P4, _P2, _P1 = (product_tile(n) for n in (6, 4, 2, 1))
 
 
 @inline
@@ -51,25 +50,36 @@ def _transform_kernels(w: Any, u: Any, begin: int, end: int) -> None:
         kernel_points(u, k, plane, taps, 0, 0, 0, 3, 3, lanes, 0, taps)
 
 
-@inline
-def _multiply(out: Any, at: int, add: bool, a: Any, a_at: int, step: int, rows: int, b: Any, b_at: int, leap: int,
-              count: int) -> None:  # fmt: skip
-    """Write, or add, `rows` of a @ b, two vectors wide, by tiles that waste least."""
-    wide, f = 2 * VECTOR // out.itemsize, 0
-    while f < rows:
-        left = rows - f
-        if left >= 6 and left != 8:
-            _P6(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
-            f += 6
-        elif left >= 4:
-            _P4(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
-            f += 4
-        elif left >= 2:
-            _P2(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
-            f += 2
-        else:
-            _P1(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
-            f += 1
+def _multiplier(vectors: int) -> Callable[..., Any]:
+    """Return ``multiply(out, at, add, a, a_at, step, rows, b, b_at, leap, count)`` for products so many vectors wide.
+
+    It writes, or adds, `rows` of a @ b, as a `product_tile` does, by tiles that waste least.
+    """
+    six, four, two, one = (product_tile(n, vectors) for n in (6, 4, 2, 1))
+
+    @inline
+    def multiply(out: Any, at: int, add: bool, a: Any, a_at: int, step: int, rows: int, b: Any, b_at: int, leap: int,
+                 count: int) -> None:  # fmt: skip
+        wide, f = vectors * VECTOR // out.itemsize, 0
+        while f < rows:
+            left = rows - f
+            if left >= 6 and left != 8:
+                six(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
+                f += 6
+            elif left >= 4:
+                four(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
+                f += 4
+            elif left >= 2:
+                two(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
+                f += 2
+            else:
+                one(out, at + f * wide, add, a, a_at + f * step, step, b, b_at, leap, count)
+                f += 1
+
+    return multiply
+
+
+_multiply, _multiply_narrow = _multiplier(2), _multiplier(1)
 
 
 def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places: Any, nothing: Any,
@@ -109,15 +119,14 @@ def _convolve(x: Any, u: Any, b: Any, y: Any, inputs: Any, products: Any, places
 
 def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients: Any, square: Any, places: Any,
                      nothing: Any, geometry: Any, part: Any, begin: int, end: int) -> None:  # fmt: skip
-    """Write to dw (3x3, panels of two vectors of channels, F, channels) what the vectors `begin` to `end` give.
+    """Write to dw (3x3, panels of one or two vectors of channels, F, channels) what vectors `begin` to `end` give.
 
-    `part` are the first channel and filter and how many of them. `sums` hold (36, panels, filters, channels of a
-    panel), `inputs` (36, panels, pixels, channels of a panel), `gradients` (filters, 36, pixels).
+    `part` are the first channel and filter, how many of them, and the channels of a panel. `sums` hold (36, panels,
+    filters, channels of a panel), `inputs` (36, panels, pixels, their channels), `gradients` (filters, 36, pixels).
     """
     C, H, W, N, F, OH, OW, top, left = geometry
-    c, f, channels, filters = part
-    lanes = VECTOR // x.itemsize
-    wide, panels = 2 * lanes, -(-channels // (2 * lanes))
+    c, f, channels, filters, wide = part
+    lanes, panels = VECTOR // x.itemsize, -(-channels // wide)
     row = SIZE * lanes
     step = POINTS * row + wide
     plane = inputs.size // POINTS
@@ -144,8 +153,13 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients
                                 again, nothing)  # fmt: skip
         for point in range(POINTS):
             for panel in range(panels):
-                _multiply(sums, (point * panels + panel) * filters * wide, True, gradients, point * row, step, filters,
-                          inputs, point * plane + panel * row * wide, BLOCK * wide, length)  # fmt: skip
+                to, source = (point * panels + panel) * filters * wide, point * plane + panel * row * wide
+                if wide == lanes:
+                    _multiply_narrow(sums, to, True, gradients, point * row, step, filters, inputs, source,
+                                     BLOCK * wide, length)  # fmt: skip
+                else:
+                    _multiply(sums, to, True, gradients, point * row, step, filters, inputs, source, BLOCK * wide,
+                              length)  # fmt: skip
     for panel in range(panels):
         for g in range(filters):
             for half in range(0, wide, lanes):
@@ -157,7 +171,7 @@ def _weight_gradient(x: Any, dy: Any, dw: Any, sums: Any, inputs: Any, gradients
 GROUP = 32  # filters, at most, whose products are made before they are transformed
 SIZE = 256 // VECTOR  # vectors of a weight gradient at a time: the same memory, whatever their length
 
-_geometry, _part, _int = types.UniTuple(types.int64, 9), types.UniTuple(types.int64, 4), types.int64
+_geometry, _part, _int = types.UniTuple(types.int64, 9), types.UniTuple(types.int64, 5), types.int64
 _ints = types.int64[::1]
 
 transform_kernels = Kernel(_transform_kernels, lambda T: (T.copy(ndim=4, layout="A"), T, _int, _int))

@@ -3,8 +3,8 @@
 The transforms are sums of vectors of images, not products with matrices, so tiles pay from few channels on. In the
 weight gradient a tile of 4x4 gradients and one of 6x6 inputs, both transformed, are multiplied point by point and
 summed up over all tiles, and the sums transformed into 3x3 kernels once: 36 multiplications where there were 144.
-In float32 relative errors were 1e-6 to 4e-6 forward and 2e-6 to 4e-6 of the weight gradient, from 32 channels on, where
-direct sums have 1e-7 to 1e-6.
+In float32 relative errors were 1e-6 to 2e-6 forward and 2e-6 to 5e-6 of the weight gradient, where direct sums have
+1e-7 to 1e-6.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 CHANNELS = 16  # on both sides: with fewer, the direct loops are no slower
-GRADIENT_CHANNELS = 32  # the same of the weight gradient
 WASTE = 1.7  # tiles that reach beyond the output cost as much as others, and so do vectors with fewer images
 PAIRS = 4  # of vectors, at most, that are worked at together
 SQUARE = 64  # channels and filters, at most, whose gradient is summed up at a time
@@ -163,7 +162,7 @@ def winograd_conv2d_backward(
     """Return dx, dW, db; None for what is not needed."""
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
     dy, x = batch_first(np, dy_inner), batch_first(np, inner)
-    if min(W.shape[:2]) >= GRADIENT_CHANNELS and _gradient_fits(inner, W, window):
+    if min(W.shape[:2]) >= CHANNELS and _gradient_fits(inner, W, window):
         gradient: Work | None = _weight_gradient(inner, dy_inner, window, need_db)
     else:
         gradient = conv.weight_gradient(inner, dy_inner, W.shape, window, groups, need_db)
@@ -186,10 +185,14 @@ def winograd_conv2d_backward(
     return winograd.winograd_conv2d_forward(dy, flipped, None, mirrored, groups), dW, db
 
 
-def _gradient_sizes(channels: int, filters: int, lanes: int) -> tuple[int, ...]:
+def _panel(channels: int, lanes: int) -> int:
+    """Return how many channels a product goes through at a time: a vector, or two where there are more."""
+    return lanes if channels <= lanes else 2 * lanes
+
+
+def _gradient_sizes(channels: int, filters: int, wide: int, lanes: int) -> tuple[int, ...]:
     """Return how many elements the sums take, the inputs, the gradients, and a square of vectors at each point."""
-    loops = loader.module("_winograd_loops")
-    wide, row = 2 * lanes, loops.SIZE * lanes
+    row = loader.module("_winograd_loops").SIZE * lanes
     padded = -(-channels // wide) * wide
     sums, inputs = POINTS * padded * filters, POINTS * padded * row
     return sums, inputs, filters * (POINTS * row + wide), POINTS * lanes * lanes
@@ -199,7 +202,8 @@ def _gradient_fits(x: np.ndarray, W: np.ndarray, window: Window) -> bool:
     F, C = W.shape[:2]
     if not _usable("weight_gradient", x, F, window):
         return False
-    sizes = _gradient_sizes(min(C, SQUARE), min(F, SQUARE), _tiles(x, F, window).lanes)
+    lanes = _tiles(x, F, window).lanes
+    sizes = _gradient_sizes(min(C, SQUARE), min(F, SQUARE), _panel(C, lanes), lanes)
     return sum(sizes) * x.itemsize <= config.get("conv_workspace")
 
 
@@ -207,17 +211,18 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, window: Window, need_db: boo
     """Return dW and db, or None, of `x` (C, H, W, N) and `dy` (F, OH, OW, N)."""
     C, F = len(x), len(dy)
     tiles = _tiles(x, F, window)
-    wide = 2 * tiles.lanes
+    wide = _panel(C, tiles.lanes)
     kernel = loader.kernel("_winograd_loops", "weight_gradient", x.dtype)
     given, gradient, nothing = flat(x), flat(dy), np.zeros(TILE * x.shape[3], dtype=x.dtype)
-    squares = [(c, f, min(SQUARE, C - c), min(SQUARE, F - f)) for c in range(0, C, SQUARE) for f in range(0, F, SQUARE)]
+    firsts = itertools.product(range(0, C, SQUARE), range(0, F, SQUARE))
+    squares = [(c, f, min(SQUARE, C - c), min(SQUARE, F - f), wide) for c, f in firsts]
     parts = cut(tiles.vectors, max(1, min(-(-PARTS // len(squares)), tiles.vectors * tiles.lanes // LEAST)))
     made = np.empty((len(parts), 9, -(-C // wide), F, wide), dtype=x.dtype)
-    memory_needed = sum(_gradient_sizes(min(C, SQUARE), min(F, SQUARE), tiles.lanes)) * x.itemsize
+    memory_needed = sum(_gradient_sizes(min(C, SQUARE), min(F, SQUARE), wide, tiles.lanes)) * x.itemsize
 
     def call(square: tuple[int, ...], part: slice, out: np.ndarray) -> Callable[[], None]:
         def work() -> None:
-            sizes = _gradient_sizes(square[2], square[3], tiles.lanes)
+            sizes = _gradient_sizes(square[2], square[3], wide, tiles.lanes)
             ends = list(itertools.accumulate(sizes))
             memory = np.split(scratch((ends[-1],), x.dtype), ends[:-1])
             places = np.empty(4 * loader.module("_winograd_loops").SIZE, dtype=np.int64)
