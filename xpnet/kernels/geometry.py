@@ -6,7 +6,7 @@ Everything here is plain Python integers; no array is touched.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from xpnet.errors import ArgumentError, ShapeError
@@ -29,16 +29,11 @@ Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 PADDING_FORMS = "an int, (ph, pw), ((top, bottom), (left, right)), 'valid', 'same' or 'full'"
 
 
+FEW = 64  # taps that a window keeps, at most
 HALVING = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))  # kernel, stride, padding, dilation
 
 
-class Window(NamedTuple):
-    """Where a kernel of size ``kernel`` lands on an image of size ``input``.
-
-    Tap ``(i, j)`` of output pixel ``(oh, ow)`` reads the input at row
-    ``oh*stride[0] - padding[0][0] + i*dilation[0]`` (columns alike).
-    """
-
+class _Sizes(NamedTuple):
     input: Pair  # (H, W)
     output: Pair  # (OH, OW)
     kernel: Pair  # (KH, KW)
@@ -46,23 +41,42 @@ class Window(NamedTuple):
     padding: tuple[Pair, Pair]  # ((top, bottom), (left, right))
     dilation: Pair
 
+
+class Window(_Sizes):
+    """Where a kernel of size ``kernel`` lands on an image of size ``input``.
+
+    Tap ``(i, j)`` of output pixel ``(oh, ow)`` reads the input at row
+    ``oh*stride[0] - padding[0][0] + i*dilation[0]`` (columns alike).
+
+    What is asked of it in each step is kept, since a layer's window is the same one in all of them.
+    """
+
     @property
     def is_pointwise(self) -> bool:
         """Whether every output pixel reads just the input pixel at its own place."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.input == self.output
 
-    def taps(self, rows: slice | None = None, columns: slice | None = None) -> Iterator[Tap]:
-        """Yield the taps ``(i, j)`` of the kernel with the pixels they pair, for a block of the output.
+    def taps(self, rows: slice | None = None, columns: slice | None = None) -> tuple[Tap, ...]:
+        """Return the taps ``(i, j)`` of the kernel with the pixels they pair, for a block of the output.
 
         Pixels that fall into the padding are left out, so nobody needs a padded copy of the image.
         """
-        r = rows or slice(0, self.output[0])
-        c = columns or slice(0, self.output[1])
-        across = [self._along(1, j, c) for j in range(self.kernel[1])]
-        for i in range(self.kernel[0]):
-            out_rows, in_rows = self._along(0, i, r)
-            for j, (out_columns, in_columns) in enumerate(across):
-                yield Tap(i, j, out_rows, out_columns, in_rows, in_columns)
+        if rows is None and columns is None and self.kernel[0] * self.kernel[1] <= FEW:
+            return self._few_taps
+        return self._taps(rows or slice(0, self.output[0]), columns or slice(0, self.output[1]))
+
+    @functools.cached_property
+    def _few_taps(self) -> tuple[Tap, ...]:
+        return self._taps(slice(0, self.output[0]), slice(0, self.output[1]))
+
+    def _taps(self, rows: slice, columns: slice) -> tuple[Tap, ...]:
+        across = [self._along(1, j, columns) for j in range(self.kernel[1])]
+        down = [self._along(0, i, rows) for i in range(self.kernel[0])]
+        return tuple(
+            Tap(i, j, out_rows, out_columns, in_rows, in_columns)
+            for i, (out_rows, in_rows) in enumerate(down)
+            for j, (out_columns, in_columns) in enumerate(across)
+        )
 
     def _along(self, axis: int, tap: int, block: slice) -> tuple[slice, slice]:
         """Return the outputs of `block` (counted from its start) whose `tap` is inside, and what it reads."""
@@ -76,12 +90,12 @@ class Window(NamedTuple):
         stop = (last - 1) * step + offset + 1
         return slice(first - block.start, last - block.start), slice(start, stop, step)
 
-    @property
+    @functools.cached_property
     def is_apart(self) -> bool:
         """Whether no pixel is read by two windows."""
         return all(s >= d * (k - 1) + 1 for s, k, d in zip(self.stride, self.kernel, self.dilation, strict=True))
 
-    @property
+    @functools.cached_property
     def overhangs(self) -> bool:
         """Whether the last window reaches beyond image and padding, as ceil_mode lets it."""
         return any(
@@ -106,7 +120,7 @@ class Window(NamedTuple):
                 counts[o] += 1
         return counts
 
-    @property
+    @functools.cached_property
     def is_halving(self) -> bool:
         """Whether windows are 2x2 pixels side by side, all of them inside the image."""
         return self[2:] == HALVING and not self.overhangs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 
+@functools.cache
 def lowest_exponent(xp: Any, dtype: Any) -> float:
     """Return the lowest whole number x for which exp(-x) is finite in a float type: -88 in float32."""
     return -float(math.floor(math.log(float(finfo(xp, dtype).max))))
