@@ -16,6 +16,7 @@ import pytest
 from tests.operations import CASES, Case
 from xpnet import backend, config
 from xpnet.kernels import find, registered, table
+from xpnet.kernels.agnostic.norm import Normalised
 from xpnet.kernels.compiled import loader
 from xpnet.kernels.geometry import make_window
 from xpnet.testing import assert_close
@@ -66,12 +67,6 @@ def host_arguments(name, rng):
     if name == "row_dots":
         yield (normal((3, 4, 5)), normal((3, 4, 5))), {}
         yield (normal((2, 3, 4, 5))[:, 1:, ::2, :], normal((2, 2, 2, 5))), {}
-    if name == "normalised_weights":
-        numbers = {"eps": 1e-5}
-        for b, gamma, beta in itertools.product(*[(None, normal(4))] * 3):
-            yield (normal((4, 3, 2, 2)), b, gamma, beta, normal(4), rng.random(4) + 0.1), numbers
-        far = np.array([0.0, -1000.0, 0.0, 0.0])  # from 0: nothing is returned
-        yield (normal((4, 3, 2, 2)), None, None, None, far, rng.random(4) + 0.1), numbers
     if name == "erf":
         yield (normal((3, 7)) * 3.0,), {}
     if name.endswith("_update"):  # weights, gradient, state (never negative), and numbers by their names
@@ -178,16 +173,40 @@ def test_add_all(library, dtype, rng):
         np.testing.assert_array_equal(backend.to_numpy(flat), host[0] + host[1])
 
 
+def test_normalised_weights(xp, rng):
+    """Of several pairs at once, each with or without bias, gamma and beta, and with means far from 0."""
+    pairs, expected = [], []
+    for n, (b, gamma, beta) in enumerate(itertools.product((False, True), repeat=3)):
+        F, eps = 1 + n, 10.0**-n
+        W, mean, var = rng.standard_normal((F, 3, 2, 1)), rng.standard_normal(F), rng.random(F) + 0.1
+        b, gamma, beta = (rng.standard_normal(F) if given else None for given in (b, gamma, beta))
+        if n in (2, 7):
+            mean[-1] = -1000.0
+            expected.append(None)
+        else:
+            scale = (1.0 if gamma is None else gamma) / np.sqrt(var + eps)
+            shift = ((0.0 if b is None else b) - mean) * scale + (0.0 if beta is None else beta)
+            expected.append((W * scale[:, None, None, None], shift))
+        arrays = (None if a is None else xp.asarray(a, "float64") for a in (W, b, gamma, beta, mean, var))
+        pairs.append(Normalised(*arrays, eps))
+    for some in (slice(0, 2), slice(None)):  # without and with one far from 0
+        got = find("normalised_weights", xp.xp)(pairs[some])
+        assert [one is None for one in got] == [one is None for one in expected[some]]
+        for made, wanted in zip(got, expected[some], strict=True):
+            for array, values in zip(made or (), wanted or (), strict=True):
+                assert_close(array, values, terms=5)
+
+
 @pytest.mark.parametrize("library, name", FASTER)
 def test_every_kernel_is_reached_by_a_case(library, name, rng, monkeypatch):
     """Else the comparisons above would compare nothing."""
     namespace(library)
-    if name.endswith("_update") or name in ("add", "add_relu", "normalised_weights"):
+    if name.endswith("_update") or name in ("add", "add_relu"):
         pytest.skip("compared by its arguments alone")
     if name in ("image_order", "weight_order", "bytes_to_wait"):
         pytest.skip("a preference: nothing to compare")
-    if name == "add_all":
-        pytest.skip("compared below")
+    if name in ("add_all", "normalised_weights"):
+        pytest.skip("compared in a test of its own")
     called = []
     kernel = table._TABLE[library, name]
     monkeypatch.setitem(table._TABLE, (library, name), lambda *a, **k: (called.append(1), kernel(*a, **k))[1])

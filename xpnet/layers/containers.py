@@ -12,7 +12,7 @@ from xpnet.errors import ArgumentError, OperationError
 from xpnet.functional.checks import check_positive_int
 from xpnet.layers import state, structure
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.fusion import MOST, backward_with, fused, is_new, output_is_new, weights_folded
+from xpnet.layers.fusion import MOST, backward_with, foldable_pairs, fused, is_new, output_is_new, weights_folded
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -58,6 +58,7 @@ class Sequential(Layer):
             checkpoint_every = check_positive_int("Sequential", "checkpoint_every", checkpoint_every)
         self.checkpoint_every = checkpoint_every
         self._learning = (-1, 0)  # changes of the structure, and the position of the first layer with parameters then
+        self._foldable: tuple[int, list[tuple[Layer, Layer]]] = (-1, [])  # the same, and its `foldable_pairs`
 
     def children(self) -> Mapping[str, Layer]:
         """Return the layers by name: a view that cannot be changed."""
@@ -88,6 +89,12 @@ class Sequential(Layer):
             first = next((i for i, layer in enumerate(self) if layer.parameters()), len(self))
             self._learning = structure.changes(), first
         return self._learning[1]
+
+    @property
+    def _foldable_pairs(self) -> list[tuple[Layer, Layer]]:
+        if self._foldable[0] != structure.changes():
+            self._foldable = structure.changes(), foldable_pairs(self)
+        return self._foldable[1]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the last layer's output."""
@@ -127,7 +134,7 @@ class Sequential(Layer):
     def _forward(self, x: Array, train: bool) -> tuple[Array, Any]:
         *earlier, last = self._segments()
         if not train:
-            with weights_folded(self):
+            with weights_folded(self._foldable_pairs):
                 return self._run(range(len(self)), x, train, keep=False), None
         checkpoints = []
         for positions in earlier:
@@ -197,7 +204,7 @@ class Sequential(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along."""
-        return super().__getstate__() | {"_learning": (-1, 0)}
+        return super().__getstate__() | {"_learning": (-1, 0), "_foldable": (-1, [])}
 
     def __repr__(self) -> str:
         text = indented(type(self).__name__, self._layers)

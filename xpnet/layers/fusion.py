@@ -23,6 +23,7 @@ from typing import Any
 from xpnet.backend import Array, array_namespace, is_on_host
 from xpnet.functional import conv2d_forward
 from xpnet.kernels import find
+from xpnet.kernels.agnostic.norm import Normalised
 from xpnet.layers.activation import Activation, DoneBefore, Identity, ReLU, Sigmoid, Tanh
 from xpnet.layers.base import Layer
 from xpnet.layers.conv import Conv2D
@@ -34,20 +35,29 @@ from xpnet.layers.observe import current_observer, is_looked_into
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.separable import SeparableConv2D
 
-__all__ = ["MOST", "backward_with", "fused", "is_new", "output_is_new", "overwrites", "weights_folded"]
+__all__ = [
+    "MOST",
+    "backward_with",
+    "foldable_pairs",
+    "fused",
+    "is_new",
+    "output_is_new",
+    "overwrites",
+    "weights_folded",
+]
 
 MOST = 3  # layers that are run as one
 SMALL = 1 << 20  # weights of a convolution that are folded with all others beforehand
 
-# (id of a convolution, id of the batch normalisation after it) -> `_normalised_weights`, during an inference
+# what `_fold` has made of all pairs, during an inference
 _folded: contextvars.ContextVar[dict[tuple[int, int], tuple[Array, Array] | None] | None] = contextvars.ContextVar(
     "folded", default=None
 )
 
 
 @contextlib.contextmanager
-def weights_folded(model: Layer) -> Iterator[None]:
-    """Fold all small batch normalisations of a model into weights, for one inference.
+def weights_folded(pairs: Sequence[tuple[Layer, Layer]]) -> Iterator[None]:
+    """Fold the small ones of `foldable_pairs` for one inference, all at once.
 
     One after another they take a fifth of the time: between two convolutions this code and its data are no longer in
     the processor's cache. Within such a context, as in the layers of a layer, there is nothing to do.
@@ -55,20 +65,24 @@ def weights_folded(model: Layer) -> Iterator[None]:
     if _folded.get() is not None or is_looked_into():
         yield
         return
-    made = {}
+    small = [pair for pair in pairs if _may_be_one(*pair) and pair[0].W.size <= SMALL]  # type: ignore[attr-defined]
+    token = _folded.set(_fold(small))
+    try:
+        yield
+    finally:
+        _folded.reset(token)
+
+
+def foldable_pairs(model: Layer) -> list[tuple[Layer, Layer]]:
+    """Return the convolutions of a model that have a batch normalisation right after them, with it."""
+    found = []
     below = [model]
     while below:
         layer = below.pop()
         below.extend(layer.children().values())
         if isinstance(layer, Iterable):
-            for conv, norm in itertools.pairwise(layer):
-                if _may_be_one(conv, norm) and conv.W.size <= SMALL:
-                    made[id(conv), id(norm)] = _normalised_weights(conv, norm)
-    token = _folded.set(made)
-    try:
-        yield
-    finally:
-        _folded.reset(token)
+            found += [pair for pair in itertools.pairwise(layer) if _are_conv_and_norm(*pair)]
+    return found
 
 
 def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], Array]]:
@@ -76,9 +90,8 @@ def fused(layers: Sequence[Layer], train: bool) -> tuple[int, Callable[[Array], 
     first, *rest = layers
     if rest and not is_looked_into():
         if not train and _may_be_one(first, rest[0]):
-            known = _folded.get()
-            pair = id(first), id(rest[0])
-            folded = known[pair] if known is not None and pair in known else _normalised_weights(first, rest[0])
+            known, pair = _folded.get() or {}, (id(first), id(rest[0]))
+            folded = known[pair] if pair in known else _fold([(first, rest[0])])[pair]
             if folded is not None:
                 rectified = len(rest) > 1 and _is_relu(rest[1])
                 return 2 + rectified, functools.partial(_convolve_normalised, first, *folded, rectified)
@@ -142,9 +155,13 @@ def _forward_relu(layer: Any, relu: Layer, train: bool, x: Array) -> Array:
     return y
 
 
+def _are_conv_and_norm(first: Layer, second: Layer) -> bool:
+    return type(first) is Conv2D and type(second) is BatchNorm
+
+
 def _may_be_one(conv: Any, norm: Any) -> bool:
     """Whether a layer is a batch normalisation that can go into the weights of the convolution before it."""
-    if type(conv) is not Conv2D or type(norm) is not BatchNorm or not (conv.built and norm.built):
+    if not _are_conv_and_norm(conv, norm) or not (conv.built and norm.built):
         return False
     if conv.activation is not None or conv.data_format != norm.data_format:
         return False
@@ -152,13 +169,23 @@ def _may_be_one(conv: Any, norm: Any) -> bool:
     return norm.running_mean.dtype == conv.W.data.dtype and is_on_host(norm.running_mean)
 
 
-def _normalised_weights(conv: Any, norm: Any) -> tuple[Array, Array] | None:
-    """Return weights and bias of the convolution that does both; None if that would lose digits."""
-    W = conv.W.data
+def _fold(pairs: Sequence[tuple[Any, Any]]) -> dict[tuple[int, int], tuple[Array, Array] | None]:
+    """Return, by the ids of each pair, weights and bias of the convolution that does both; None would lose digits."""
+    alike: dict[Any, list[tuple[Any, Any]]] = {}
+    for pair in pairs:
+        alike.setdefault(pair[0].W.data.dtype, []).append(pair)
+    made: dict[tuple[int, int], tuple[Array, Array] | None] = {}
+    for some in alike.values():
+        fold = find("normalised_weights", array_namespace(some[0][0].W.data))
+        ids = [(id(conv), id(norm)) for conv, norm in some]
+        made |= zip(ids, fold([_numbers(*pair) for pair in some]), strict=True)
+    return made
+
+
+def _numbers(conv: Any, norm: Any) -> Normalised:
     gamma, beta = (norm.gamma.data, norm.beta.data) if norm.affine else (None, None)
     b = conv.b.data if conv.bias else None
-    fold = find("normalised_weights", array_namespace(W))
-    return fold(W, b, gamma, beta, norm.running_mean, norm.running_var, norm.eps)
+    return Normalised(conv.W.data, b, gamma, beta, norm.running_mean, norm.running_var, norm.eps)
 
 
 def _convolve_normalised(conv: Any, W: Array, b: Array, rectified: bool, x: Array) -> Array:

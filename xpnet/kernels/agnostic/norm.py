@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from xpnet.backend import Array, array_namespace, wide_dtype
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.table import find, register
 
 __all__ = [
+    "Normalised",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_training",
@@ -36,22 +38,39 @@ def is_far_from_zero(mean: Array, inv_std: Array) -> bool:
     return bool(array_namespace(mean).max(abs(mean) * inv_std) > FAR)
 
 
-@register("agnostic", "normalised_weights")
-def normalised_weights(
-    W: Array, b: Array | None, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-) -> tuple[Array, Array] | None:
-    """Return weights and bias of gamma (conv(x, W, b) - mean) / sqrt(var + eps) + beta, as one convolution.
+class Normalised(NamedTuple):
+    """A convolution and the batch normalisation after it: gamma (conv(x, W, b) - mean) / sqrt(var + eps) + beta."""
 
-    None if the means are far from 0: that would lose digits.
+    W: Array  # (F, C, KH, KW)
+    b: Array | None  # (F,), as all that follow
+    gamma: Array | None
+    beta: Array | None
+    mean: Array
+    var: Array
+    eps: float
+
+
+@register("agnostic", "normalised_weights")
+def normalised_weights(pairs: Sequence[Normalised]) -> list[tuple[Array, Array] | None]:
+    """Return weights and bias of each pair, all of one float type, as one convolution.
+
+    None where the means are far from 0: that would lose digits. Numbers of filters are worked out for all at once.
     """
-    xp = array_namespace(W)
-    scale = 1.0 / xp.sqrt(var + eps)
+    xp = array_namespace(pairs[0].W)
+    mean = xp.concat([pair.mean for pair in pairs])
+    scale = 1.0 / xp.sqrt(xp.concat([pair.var + pair.eps for pair in pairs]))
     if is_far_from_zero(mean, scale):
-        return None
-    if gamma is not None:
-        scale = scale * gamma
-    shift = (mean if b is None else mean - b) * -scale
-    return W * xp.reshape(scale, (-1, 1, 1, 1)), shift if beta is None else shift + beta
+        return [None] if len(pairs) == 1 else [normalised_weights([pair])[0] for pair in pairs]
+    scale = scale * xp.concat([xp.ones_like(pair.mean) if pair.gamma is None else pair.gamma for pair in pairs])
+    shift = -scale * xp.concat([pair.mean if pair.b is None else pair.mean - pair.b for pair in pairs])
+    made: list[tuple[Array, Array] | None] = []
+    start = 0
+    for pair in pairs:
+        own = slice(start, start + pair.W.shape[0])
+        W = pair.W * xp.reshape(scale[own], (-1, 1, 1, 1))
+        made.append((W, shift[own] if pair.beta is None else shift[own] + pair.beta))
+        start = own.stop
+    return made
 
 
 def from_rows(xp: Any, rows: Array, like: Array) -> Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from xpnet.backend import Array, wide_dtype
 from xpnet.kernels.agnostic import norm
+from xpnet.kernels.agnostic.norm import Normalised
 from xpnet.kernels.table import register
 from xpnet.kernels.torch.activation import relu_backward
 from xpnet.kernels.torch.images import images
@@ -53,17 +54,19 @@ def _loses_digits(mean: Array, inv_std: Array) -> bool:
 
 
 @register("torch", "normalised_weights")
-def normalised_weights(
-    W: Array, b: Array | None, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-) -> tuple[Array, Array] | None:
-    """Return weights and bias of gamma (conv(x, W, b) - mean) / sqrt(var + eps) + beta, as one convolution.
+def normalised_weights(pairs: Sequence[Normalised]) -> list[tuple[Array, Array] | None]:
+    """Return weights and bias of each pair, all of one float type, as one convolution.
 
-    None if the means are far from 0: that would lose digits.
+    None where the means are far from 0: that would lose digits.
     """
-    if not _suit_numpy(W, b, gamma, beta, mean, var):
-        return norm.normalised_weights(W, b, gamma, beta, mean, var, eps)
-    made = norm.normalised_weights(*_on_numpy(W.permute(0, 2, 3, 1), b, gamma, beta, mean, var), eps)
-    return None if made is None else (torch.from_numpy(made[0]).permute(0, 3, 1, 2), torch.from_numpy(made[1]))
+    if not all(_suit_numpy(*pair[:-1]) for pair in pairs):
+        return norm.normalised_weights(pairs)
+    on_numpy = []
+    for W, *numbers, eps in pairs:
+        W, b, gamma, beta, mean, var = _on_numpy(W.permute(0, 2, 3, 1), *numbers)
+        on_numpy.append(Normalised(W, b, gamma, beta, mean, var, eps))
+    made = norm.normalised_weights(on_numpy)
+    return [one and (torch.from_numpy(one[0]).permute(0, 3, 1, 2), torch.from_numpy(one[1])) for one in made]
 
 
 @register("torch", "batch_norm_forward")
