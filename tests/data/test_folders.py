@@ -118,7 +118,7 @@ def test_channels(tmp_path, rng):
 
 def test_sixteen_bits_become_eight(tmp_path, rng):
     x = rng.integers(0, 1 << 16, (5, 4), dtype=np.uint16)
-    for name in ("a.png", "a.tif"):
+    for name in ("a.png", "a.tif", "a.pgm"):
         np.testing.assert_array_equal(one(tmp_path / name, name, Image.fromarray(x), channels=1)[0], x // 256)
 
 
