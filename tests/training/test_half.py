@@ -7,6 +7,7 @@ import pytest
 
 from xpnet import backend, data
 from xpnet.data import Loader
+from xpnet.distributed import SingleCommunicator
 from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, SimpleConvNet, TinyConvNet
@@ -85,6 +86,22 @@ def test_skipped_steps_are_counted_and_shown(digits):
     assert trainer.loss_scale.value == 2.0 ** (26 - first - second)
     assert epoch_line(trainer.history.epochs[0], 2, None).endswith(skipped(first))
     assert skipped(1) == "1 step skipped"
+
+
+@pytest.mark.parametrize("scale", [2.0**22, 2.0**40])  # of pieces, the first overflows only when it is divided at last
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_an_overflow_that_skips_a_step_is_no_warning(rng, micro_batch, several, scale):
+    x, t = rng.standard_normal((8, 4)), rng.integers(0, 3, 8)
+    with backend.using("numpy", dtype="float16"):
+        trainer = Trainer(
+            Dense(3).build((4,), rng=1),
+            loss=SoftmaxCrossEntropy(class_weights=[2.0**-10] * 3),
+            micro_batch=micro_batch,
+            loss_scale=LossScale(scale),
+            communicator=SingleCommunicator() if several else None,
+        )
+        assert trainer.fit((x, t), verbose=False)["skipped_steps"] == [1]
 
 
 @pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
