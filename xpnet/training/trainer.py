@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xpnet import losses, optim
 from xpnet._interrupt import InterruptGuard
-from xpnet.backend import Array, dtype_name
+from xpnet.backend import Array, dtype_name, to_numpy
 from xpnet.data import Loader
 from xpnet.errors import ArgumentError, NonFiniteError
 from xpnet.functional.checks import check_positive_int
@@ -420,5 +418,5 @@ def _first(data: Any, samples: int | None) -> Any:
 
 
 def _plain(result: Any) -> Any:
-    """Return the result of a metric as JSON can hold it."""
-    return result.tolist() if isinstance(result, np.ndarray) else result
+    """Return the result of a metric as JSON can hold it: an array, or a number of an array library, as Python's own."""
+    return to_numpy(result).tolist() if hasattr(result, "shape") else result
