@@ -190,15 +190,15 @@ class Trainer:
         OperationError
             If data and model do not fit, or the loss is no longer finite.
         ValueError
-            If epochs or until is no whole number from 1 on, or both are given; or if the data are no pair and no
-            Loader.
+            If epochs, until or validation_samples is no whole number from 1 on, or both of the first two are given; or
+            if the data are no pair and no Loader.
         """
         self._last = self._last_epoch(epochs, until)
         _check_data("train", train)
         if validation is not None:
             _check_data("validation", validation)
         loader = train if isinstance(train, Loader) else self._loader(*train)
-        held_out = _first(validation, validation_samples)
+        held_out = _held_out(validation, validation_samples)
         if not self.model.built:
             self.model.build(loader.sample_shape, rng=self.seed)
         self.parallel.begin(self, loader, held_out)
@@ -410,11 +410,21 @@ def _check_data(name: str, data: Any) -> None:
     )
 
 
-def _first(data: Any, samples: int | None) -> Any:
-    if data is None or isinstance(data, Loader) or samples is None:
+def _held_out(data: Any, samples: int | None) -> Any:
+    """Return the validation data, or the first samples of them; what is wrong is said before an epoch is learnt."""
+    if samples is not None:
+        samples = check_positive_int("Trainer.fit", "validation_samples", samples)
+    if data is None or isinstance(data, Loader):
         return data
     x, t = data
-    return x[:samples, ...], t[:samples, ...]
+    numbers = [part.shape[0] if getattr(part, "shape", ()) else type(part).__name__ for part in (x, t)]
+    if not isinstance(numbers[0], int) or numbers[0] == 0 or numbers[0] != numbers[1]:
+        raise ArgumentError(
+            "Trainer.fit",
+            f"validation must be arrays of as many samples as labels or targets, and at least one; got {numbers[0]} "
+            f"and {numbers[1]}",
+        )
+    return data if samples is None else (x[:samples, ...], t[:samples, ...])
 
 
 def _plain(result: Any) -> Any:
