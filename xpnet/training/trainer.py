@@ -170,7 +170,7 @@ class Trainer:
         train : Loader, or (x, t)
             Arrays are shuffled anew in each epoch; the last short batch is kept.
         validation : Loader, or (x, t), optional
-            Measured after each epoch.
+            Measured after each epoch; a loader's `epoch` is set to that of the training.
         epochs : int, optional
             How many more; by default 1. An epoch that was broken off counts as one.
         until : int, optional
@@ -300,6 +300,8 @@ class Trainer:
         measured = None
         if held_out is not None:
             self.enter("validation")
+            if isinstance(held_out, Loader) and held_out is not loader:
+                held_out.epoch = number - 1  # so that a resumed run measures what the unbroken one would have
             measured = self.evaluate(held_out)
         epoch = Epoch(
             number,
