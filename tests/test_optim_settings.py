@@ -28,6 +28,8 @@ from xpnet.layers import Dense
         (lambda: optim.AdaGrad(eps=0.0), r"AdaGrad: eps must be finite, above 0\.0; got 0\.0"),
         (lambda: optim.Adam(betas=(0.9, 1.0)), r"Adam: betas must be .*below 1\.0; got 1\.0"),
         (lambda: optim.Lion(betas=(1.0, 0.9)), r"Lion: betas must be .*below 1\.0; got 1\.0"),
+        (lambda: optim.AdamW(betas=0.9), r"AdamW: betas must be two numbers, such as \(0\.9, 0\.999\); got 0\.9$"),
+        (lambda: optim.LAMB(betas=(0.9, 0.9, 0.9)), r"LAMB: betas must be two numbers, .*got \(0\.9, 0\.9, 0\.9\)"),
         (lambda: optim.LAMB(eps=0.0), r"LAMB: eps must be .*got 0\.0"),
         (lambda: optim.AdaDelta(decay=1.0), r"AdaDelta: decay must be .*got 1\.0"),
         (lambda: optim.SGD(l1=-1.0), r"SGD: l1 must be finite, at least 0\.0; got -1\.0"),

@@ -41,3 +41,14 @@ def test_none_takes_a_setting_away(capsys, monkeypatch, tmp_path) -> None:
         assert message in capsys.readouterr().err
     assert main([*plain, "--data", "none", "--out", "c"]) == 1
     assert "no data set 'none'" in capsys.readouterr().err
+
+
+def test_a_value_that_begins_with_a_minus_is_one(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = ["train", "--model", "tiny_convnet", "--data", "digits", "--limit", "20", "--epochs", "1"]
+    assert main([*plain, "--pixels", "-1..1", "--out", "a"]) == 0
+    assert 'pixels = "-1..1"' in Path("a/settings.toml").read_text()
+    capsys.readouterr()
+    for flag, message in (("--lr", "lr must be "), ("--epochs", "epochs must be ")):
+        assert main([*plain, flag, "-1"]) in (1, 2)
+        assert message in capsys.readouterr().err

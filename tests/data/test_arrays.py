@@ -131,6 +131,8 @@ X, T = np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2
         (X, T, {"max_value": float("nan")}, "max_value is nan"),
         (X, T, {"layout": "HWC"}, "layout is 'HWC'; choose from 'auto', 'NCHW', 'NHWC'"),
         (X, T, {"test_fraction": 1.5}, "fraction is 1.5"),
+        (X, T, {"test_fraction": 0.01}, r"arrays: test_fraction=0.01 of 6 image\(s\) leaves one of the parts empty"),
+        (X, T, {"test_fraction": 0.99}, r"arrays: test_fraction=0.99 of 6 image\(s\) leaves one of the parts empty"),
     ],
 )
 def test_refusals(x, t, options, match):

@@ -205,7 +205,7 @@ def test_digits_refusals(monkeypatch):
 
 def test_digits_with_an_empty_half():
     pytest.importorskip("sklearn")
-    with pytest.raises(DataError, match="the test part has 0 images"):
+    with pytest.raises(DataError, match=r"digits: test_fraction=0\.0001 of 1797 image\(s\) leaves one"):
         data.digits(test_fraction=1e-4)
 
 

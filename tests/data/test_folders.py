@@ -118,7 +118,7 @@ def test_channels(tmp_path, rng):
 
 def test_sixteen_bits_become_eight(tmp_path, rng):
     x = rng.integers(0, 1 << 16, (5, 4), dtype=np.uint16)
-    for name in ("a.png", "a.tif"):
+    for name in ("a.png", "a.tif", "a.pgm"):
         np.testing.assert_array_equal(one(tmp_path / name, name, Image.fromarray(x), channels=1)[0], x // 256)
 
 
@@ -255,10 +255,13 @@ def test_folders_that_do_not_fit(tmp_path, rng):
         ({"size": "8x8"}, "size is '8x8'"),
         ({"channels": 2}, "channels is 2; choose from 1, 3, 4"),
         ({"test_fraction": 0}, "fraction is 0"),
+        ({"test_fraction": 0.01}, r"test_fraction=0\.01 of 11 image\(s\) leaves one of the parts empty"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_arguments(tmp_path, rng, options, match):
+def test_arguments_are_looked_at_before_all_images(tmp_path, rng, options, match):
     fill(tmp_path, rng)
+    (tmp_path / "dog" / "damaged.png").write_bytes(b"none")
     with pytest.raises(ValueError, match=match):
         data.image_folder(tmp_path, **options)
 

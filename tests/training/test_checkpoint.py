@@ -91,6 +91,18 @@ def test_a_loader_goes_on_in_mid_epoch_too(data, tmp_path, make) -> None:
     assert_same(resumed, whole)
 
 
+def test_a_loader_of_validation_data_goes_on_too(data, tmp_path) -> None:
+    """What it leaves out and how it augments is another in each epoch, and a schedule follows what was measured."""
+
+    def run(trainer: Trainer) -> Trainer:
+        held_out = Loader(*data, batch_size=40, seed=9, drop_last=True, augment=lambda x, t, rng: (x * rng.random(), t))
+        trainer.fit(Loader(*data, batch_size=16), held_out, until=3, verbose=False)
+        return trainer
+
+    whole = run(trainer(SaveAt(7, tmp_path / "c.safetensors"), schedule="plateau"))
+    assert_same(run(load_checkpoint(tmp_path / "c.safetensors", trainer(schedule="plateau"))), whole)
+
+
 def test_saved_between_two_calls_of_fit(data, tmp_path) -> None:
     whole = trainer()
     loader = Loader(*data, batch_size=16, seed=9)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
 from xpnet import backend, data
 from xpnet.data import Loader
+from xpnet.distributed import SingleCommunicator
 from xpnet.layers import BatchNorm, Dense, Dropout, ReLU, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.models import LeNet, SimpleConvNet, TinyConvNet
 from xpnet.optim import Adam, DynamicLossScale, LossScale
-from xpnet.training import Callback, Trainer, evaluate, load_checkpoint, save_checkpoint
+from xpnet.training import Callback, Checkpoint, Trainer, evaluate, load_checkpoint, save_checkpoint
 from xpnet.training.progress import epoch_line, skipped
 from xpnet.training.step import forward_backward
 
@@ -87,6 +90,22 @@ def test_skipped_steps_are_counted_and_shown(digits):
     assert skipped(1) == "1 step skipped"
 
 
+@pytest.mark.parametrize("scale", [2.0**22, 2.0**40])  # of pieces, the first overflows only when it is divided at last
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_an_overflow_that_skips_a_step_is_no_warning(rng, micro_batch, several, scale):
+    x, t = rng.standard_normal((8, 4)), rng.integers(0, 3, 8)
+    with backend.using("numpy", dtype="float16"):
+        trainer = Trainer(
+            Dense(3).build((4,), rng=1),
+            loss=SoftmaxCrossEntropy(class_weights=[2.0**-10] * 3),
+            micro_batch=micro_batch,
+            loss_scale=LossScale(scale),
+            communicator=SingleCommunicator() if several else None,
+        )
+        assert trainer.fit((x, t), verbose=False)["skipped_steps"] == [1]
+
+
 @pytest.mark.parametrize("library, dtype", HALVES, ids="-".join)
 @pytest.mark.parametrize(
     "loss, micro_batch",
@@ -109,6 +128,20 @@ def test_many_weights_add_up(rng, needs_backend, library, dtype, loss, micro_bat
         for batch_size in (1, 300):
             measured = evaluate(whole, (x, t), loss=loss, batch_size=batch_size)
             assert measured.loss == pytest.approx(float(expected), rel=2e-3)
+
+
+class Interrupted(Callback):
+    def on_update(self, trainer):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_saves_after_a_skipped_step_too(tmp_path, rng):
+    with backend.using("numpy", dtype="float16"):
+        callbacks = [Interrupted(), Checkpoint(tmp_path, best=None)]
+        trainer = Trainer(Dense(3), batch_size=4, loss_scale=DynamicLossScale(2.0**40), callbacks=callbacks)
+        trainer.fit((rng.standard_normal((8, 4)), rng.integers(0, 3, 8)), verbose=False)
+        resumed = load_checkpoint(tmp_path / "last.safetensors", Trainer(Dense(3), loss_scale="dynamic"))
+    assert (resumed.optimizer.step, resumed.position.batch, resumed.loss_scale.value) == (0, 1, 2.0**39)
 
 
 class SaveAt(Callback):

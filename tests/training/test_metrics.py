@@ -9,7 +9,7 @@ import pytest
 
 from xpnet.layers import Dense
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.training import Accuracy, ConfusionMatrix, Metric, TopK, Trainer, evaluate
+from xpnet.training import Accuracy, Checkpoint, ConfusionMatrix, EarlyStopping, Metric, TopK, Trainer, evaluate
 from xpnet.training.metrics import by_name
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle")
@@ -122,6 +122,21 @@ def test_metrics_by_name_leave_out_what_the_loss_leaves_out(rng) -> None:
         assert measured.metrics["confusion_matrix"].sum() == (t >= 0).sum()
     own = evaluate(model, (x, t), loss=loss, metrics=[Accuracy()]).metrics["accuracy"]
     assert own == (found == t).mean()  # a metric that is given keeps its own setting
+
+
+@pytest.mark.parametrize("result", [np.float32(2.0), np.int64(2), np.asarray(2.0)])
+def test_a_result_that_is_a_number_of_numpy_is_one_in_the_history(tmp_path, result) -> None:
+    class Two(Accuracy):
+        name = "two"
+
+        def result(self):
+            return result
+
+    data = np.eye(2, dtype=np.float32), np.array([0, 1])
+    callbacks = EarlyStopping("two", patience=0), Checkpoint(tmp_path, best="two")
+    history = Trainer(Dense(2), metrics=[Two()], callbacks=callbacks).fit(data, data, epochs=5, verbose=False)
+    assert history["two"] == [2, 2]
+    assert {type(value) for value in history["two"]} <= {int, float}
 
 
 def test_nothing_counted() -> None:

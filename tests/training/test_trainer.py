@@ -16,7 +16,7 @@ from xpnet.errors import ArgumentError, NonFiniteError, OperationError
 from xpnet.layers import Dense, Layer, Sequential
 from xpnet.losses import MeanSquaredError
 from xpnet.optim import SGD, Adam
-from xpnet.training import Epoch, History, Trainer
+from xpnet.training import Epoch, History, Trainer, evaluate, predict
 from xpnet.training.progress import epoch_line
 from xpnet.viz import plot_history
 
@@ -96,6 +96,18 @@ def test_names_loaders_and_validation_samples(blobs) -> None:
     assert history["validation_loss"] == [pytest.approx(first.loss)]
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_wrong_batch_sizes_of_an_evaluation(xp, batch_size) -> None:
+    model = Dense(3).build((4,))
+    x, t = xp.asarray(np.zeros((8, 4), np.float32)), xp.asarray(np.zeros(8, np.int64))
+    for measure in (
+        lambda: evaluate(model, (x, t), batch_size=batch_size),
+        lambda: predict(model, x, batch_size=batch_size),
+    ):
+        with pytest.raises(ArgumentError, match=rf"batch_size must be a positive int, got {batch_size}"):
+            measure()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"loss": "l3"}, "no loss 'l3'; there are"), ({"optimizer": "adan"}, "no optimizer 'adan'; did you mean 'adam'")],
@@ -127,6 +139,24 @@ def test_data_that_are_no_pair(blobs) -> None:
             trainer.fit(data)
     with pytest.raises(ArgumentError, match=r"Trainer\.fit: validation must be a pair \(x, t\) "):
         trainer.fit(blobs, x[:2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"validation": lambda x, t: (x, t[:3])}, r"validation must be arrays of as many .*; got \d+ and 3$"),
+        ({"validation": lambda x, t: (x[:0], t[:0])}, r"validation must be .* at least one; got 0 and 0$"),
+        ({"validation": lambda x, t: (x.tolist(), t.tolist())}, r"validation must be arrays .*; got list and list$"),
+        ({"validation_samples": -1}, "validation_samples must be a positive int, got -1"),
+        ({"validation_samples": 1.5}, r"validation_samples must be a positive int, got 1\.5"),
+    ],
+)
+def test_what_is_wrong_with_the_validation_is_said_before_an_epoch_is_learnt(blobs, settings, message) -> None:
+    trainer = Trainer(Dense(3))
+    more = {"validation": lambda x, t: (x, t)} | settings
+    with pytest.raises(ArgumentError, match=message):
+        trainer.fit(blobs, **more | {"validation": more["validation"](*blobs)}, verbose=False)
+    assert trainer.optimizer.step == 0
 
 
 def test_wrong_use(blobs) -> None:

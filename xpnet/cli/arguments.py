@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -54,13 +55,27 @@ def command_line(argv: Sequence[str] | None) -> list[str]:
 
     A process of its own also imports models from the folder that it is called in, as ``python -m`` has it and an
     installed command has not; a program that calls the command line keeps its path.
+
+    >>> command_line(["train", "--pixels", "-1..1"])
+    ['train', '--pixels=-1..1']
     """
     if argv is not None:
-        return list(argv)
+        return _joined(argv)
     with contextlib.suppress(OSError):  # the folder is gone
         if not sys.flags.safe_path and os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-    return sys.argv[1:]
+    return _joined(sys.argv[1:])
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Put a value such as ``-1..1`` to its flag, since argparse takes it for a flag that there is not."""
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-\.?\d", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def choice(words: Iterable[str]) -> Callable[[str], str]:

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet import backend
 from xpnet.backend import Array
 from xpnet.data.dataset import Dataset, Images, Labels
-from xpnet.data.split import stratified_split
+from xpnet.data.split import split_test
 from xpnet.errors import DataError
 
 __all__ = ["LAYOUTS", "assemble", "from_arrays"]
@@ -61,7 +61,8 @@ def from_arrays(
     Raises
     ------
     DataError
-        If shapes, types, values or numbers of samples do not fit together.
+        If shapes, types, values or numbers of samples do not fit together, or `test_fraction` leaves one of the
+        parts empty.
     ValueError
         If `test_fraction` or `layout` makes no sense.
 
@@ -83,7 +84,7 @@ def from_arrays(
     whole_x, whole_t = _as_images(x, f"{name}: x", layout), _as_labels(t, f"{name}: t")
     if len(whole_x) != len(whole_t):
         raise DataError(f"{name}: x holds {len(whole_x)} images and t {len(whole_t)} labels; give as many of both")
-    rest, chosen = stratified_split(whole_t, test_fraction, seed)
+    rest, chosen = split_test(whole_t, test_fraction, seed, name)
     parts = {"train": (whole_x[rest], whole_t[rest]), "test": (whole_x[chosen], whole_t[chosen])}
     if max_value is None:
         max_value = _default_max_value(x)

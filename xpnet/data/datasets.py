@@ -14,7 +14,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.folders import image_folder
 from xpnet.data.mnist_like import fashion_mnist, kmnist, mnist, mnist_is_local
 from xpnet.data.npz_file import npz
-from xpnet.data.split import stratified_split
+from xpnet.data.split import split_test
 from xpnet.optional import require
 from xpnet.text import no_such
 
@@ -45,6 +45,8 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0, upscale: int = 1) -> Da
         If scikit-learn is not installed.
     ValueError
         If `test_fraction` or `upscale` makes no sense.
+    DataError
+        If `test_fraction` leaves one of the halves empty.
 
     Examples
     --------
@@ -58,7 +60,7 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0, upscale: int = 1) -> Da
     x = source.images.astype(np.uint8)[:, np.newaxis]
     x = x.repeat(upscale, axis=2).repeat(upscale, axis=3)
     t = source.target.astype(np.int64)
-    rest, chosen = stratified_split(t, test_fraction, seed)
+    rest, chosen = split_test(t, test_fraction, seed, "digits")
     return Dataset(x[rest], t[rest], x[chosen], t[chosen], DIGITS, "digits", 16.0)
 
 

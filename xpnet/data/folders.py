@@ -14,6 +14,7 @@ from xpnet.data._reading import REMEDY
 from xpnet.data.arrays import assemble, from_arrays
 from xpnet.data.dataset import Dataset
 from xpnet.data.images import MODES, SUFFIXES, read_image
+from xpnet.data.split import split_test
 from xpnet.errors import DataError
 
 __all__ = ["image_folder"]
@@ -69,7 +70,8 @@ def image_folder(
         If Pillow is not installed.
     DataError
         If there is no image, or one cannot be read; if classes differ between parts; if images differ
-        in size and `size` is not given; if they take more than `max_bytes`.
+        in size and `size` is not given; if they take more than `max_bytes`; if `test_fraction` leaves one of the
+        parts empty.
     ValueError
         If `size`, `channels` or `test_fraction` makes no sense.
 
@@ -88,6 +90,9 @@ def image_folder(
     listed = {part: _files(folder, classes) for part, folder in folders.items()}
     if wanted is None:
         wanted = read_image(listed["train"][0][0], channels=channels, max_pixels=max_pixels).shape[1:]
+    name = path.resolve().name
+    if "test" not in listed:  # refused before all images are read
+        split_test(np.array([k for _, k in listed["train"]]), test_fraction, seed, name)
     total = sum(map(len, listed.values())) * channels * math.prod(wanted)
     if total > max_bytes:
         raise DataError(
@@ -95,7 +100,6 @@ def image_folder(
             f"bytes, more than max_bytes={max_bytes}; take a smaller size, or raise it"
         )
     parts = {part: _read(files, size is None, wanted, channels, max_pixels) for part, files in listed.items()}
-    name = path.resolve().name
     if "test" in parts:
         return assemble(parts, classes=classes, name=name, max_value=255.0, layout="NCHW")
     x, t = parts["train"]

@@ -22,7 +22,7 @@ SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"},
 )
 
-_GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L", "LA", "La")
 
 _BYTES = 16  # of a pixel in a file, at most
 _METADATA = 1 << 24
@@ -88,8 +88,9 @@ def read_image(
                         f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
                         f"raise max_pixels if the image is really that large, else {REMEDY}"
                     )
-                wanted = MODES[channels] if channels else "L" if image.mode in _GREY else "RGB"
-                upright = _eight_bit(operations.exif_transpose(image), pillow).convert(wanted)
+                upright = _eight_bit(operations.exif_transpose(image), image.format, pillow)
+                wanted = MODES[channels] if channels else "L" if upright.mode in _GREY else "RGB"
+                upright = upright.convert(wanted)
                 if size is not None and upright.size != size[::-1]:
                     upright = operations.fit(upright, size[::-1], method=pillow.Resampling.BICUBIC)
                 pixels = np.array(upright, dtype=np.uint8)
@@ -102,9 +103,9 @@ def read_image(
     return pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _eight_bit(image: Any, pillow: Any) -> Any:
+def _eight_bit(image: Any, kind: str, pillow: Any) -> Any:
     """Bring 16-bit grey to 8 bits: Pillow would clip it."""
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode, kind) == ("I", "PPM"):  # what Pillow makes of a PGM of 16 bits
         return pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xpnet.errors import DataError
 from xpnet.random import generator
 
-__all__ = ["split_validation", "stratified_split"]
+__all__ = ["split_test", "split_validation", "stratified_split"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -70,6 +70,43 @@ def stratified_split(t: npt.ArrayLike, fraction: float, seed: int = 0) -> tuple[
     for indices, count in zip(members, take, strict=True):
         chosen[indices[:count]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def split_test(t: Indices, fraction: float, seed: int, name: str) -> tuple[Indices, Indices]:
+    """Choose what is kept for testing, as `stratified_split` does, and refuse to leave a part empty.
+
+    Parameters
+    ----------
+    t : ndarray of int64, shape (N,)
+    fraction : float
+    seed : int
+    name : str
+        Of the data set, for messages.
+
+    Returns
+    -------
+    rest, chosen : ndarray of int64
+        Indices into `t`, each in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If `fraction` or `seed` makes no sense.
+    DataError
+        If a part would be empty.
+
+    Examples
+    --------
+    >>> rest, chosen = split_test(np.array([0, 0, 0, 1, 1, 1]), 0.3, 0, "pets")
+    >>> len(rest), len(chosen)
+    (4, 2)
+    """
+    rest, chosen = stratified_split(t, fraction, seed)
+    if not (rest.size and chosen.size):
+        raise DataError(
+            f"{name}: test_fraction={fraction} of {t.size} image(s) leaves one of the parts empty; change it"
+        )
+    return rest, chosen
 
 
 def split_validation(

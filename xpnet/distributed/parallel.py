@@ -21,7 +21,7 @@ from xpnet.layers.state import moving
 from xpnet.training.alone import Alone
 from xpnet.training.checkpoint import capture, restore
 from xpnet.training.evaluation import Evaluation, Means, batches, count, named_metrics, read
-from xpnet.training.step import divide_gradients, is_nothing, is_plain
+from xpnet.training.step import divide_gradients, is_nothing, is_plain, overflows_at
 
 if TYPE_CHECKING:
     from xpnet.training.position import Position
@@ -112,13 +112,15 @@ class DataParallel(Alone):
             put_back()
             raise
         trainer.enter("exchange")
-        for segment in model.store.segments:
-            self.comm.sum_(segment.grad)
+        with overflows_at(trainer.scale):
+            for segment in model.store.segments:
+                self.comm.sum_(segment.grad)
         weight = self._exchange(model, means, sum(sizes) / N, N, position.means)
         if not is_plain(trainer.loss.weight(x[:1, ...], t[:1, ...])):  # else the shares sum to 1
             if is_nothing(weight):
                 trainer.loss.forward(model.predict(x), t)  # it says that there is nothing to learn from
-            divide_gradients(model, weight / N)
+            with overflows_at(trainer.scale):
+                divide_gradients(model, weight / N)
 
     def _gradients(self, trainer: Trainer, x: Array, t: Array, sizes: list[int], N: int, means: Means) -> None:
         """Add up the gradients of this rank's pieces, each times its weight over N."""
@@ -139,14 +141,16 @@ class DataParallel(Alone):
                 share = loss.weight(y, ts) / N if n else 0.0
                 if n and not is_nothing(share):
                     means.add(loss.forward(y, ts), y, ts)
-                    dy = loss.backward(share * trainer.scale)
+                    with overflows_at(trainer.scale):
+                        dy = loss.backward(share * trainer.scale)
                 elif normalising:  # the other ranks wait for this one in the backward of those layers
                     dy = backend.array_namespace(y).zeros_like(y)
                 else:
                     model.drop_pending()
                     continue
                 trainer.enter("backward")
-                model.backward(dy, need_dx=False)
+                with overflows_at(trainer.scale):
+                    model.backward(dy, need_dx=False)
 
     def _exchange(self, model: Layer, means: Means, part: float, N: int, into: Means) -> Array:
         """Sum what was counted over the ranks, and average the statistics of layers; return the sum of the weights."""

@@ -153,6 +153,8 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: {name} must be finite, {' and '.join(wanted)}; got {value!r}")
 
     def _checked_betas(self, betas: tuple[float, float]) -> tuple[float, float]:
+        if not hasattr(betas, "__len__") or len(betas) != 2:
+            raise ValueError(f"{type(self).__name__}: betas must be two numbers, such as (0.9, 0.999); got {betas!r}")
         for beta in betas:
             self._check("betas", beta, at_least=0.0, below=1.0)
         return float(betas[0]), float(betas[1])

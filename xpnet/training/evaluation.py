@@ -10,6 +10,7 @@ import numpy as np
 from xpnet import losses
 from xpnet.backend import Array, array_namespace
 from xpnet.data import Loader
+from xpnet.functional.checks import check_positive_int
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.training import metrics
@@ -21,6 +22,7 @@ __all__ = ["Evaluation", "Means", "batches", "count", "evaluate", "named_metrics
 
 def batches(x: Any, t: Any, batch_size: int) -> Iterator[tuple[Array, Array | None]]:
     """Yield batches in order: NumPy data go to the selected backend, other arrays are sliced where they are."""
+    batch_size = check_positive_int("evaluate", "batch_size", batch_size)
     if isinstance(x, np.ndarray):
         labels = np.zeros(len(x), dtype=np.int64) if t is None else t
         for batch, target in Loader(x, labels, batch_size=batch_size, shuffle=False, on_device=False):

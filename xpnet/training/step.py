@@ -16,7 +16,7 @@ from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.training.shortage import advised
 
-__all__ = ["divide_gradients", "forward_backward", "is_nothing", "is_plain", "train_step"]
+__all__ = ["divide_gradients", "forward_backward", "is_nothing", "is_plain", "overflows_at", "train_step"]
 
 
 def train_step(
@@ -120,8 +120,8 @@ def forward_backward(
 def _backward(
     model: Layer, loss: Loss, factor: Any, scale: float | Array, enter: Callable[[str], object], *, fresh: bool
 ) -> None:
-    """Go back from the loss, times a factor; NumPy warns of overflows only where none was to be expected."""
-    with contextlib.nullcontext() if is_plain(scale) and scale == 1.0 else np.errstate(over="ignore", invalid="ignore"):
+    """Go back from the loss, times a factor."""
+    with overflows_at(scale):
         dy = loss.backward(factor)
         enter("backward")
         if fresh:
@@ -166,8 +166,15 @@ def _accumulate(
         return loss.forward(whole, t), whole  # it says that there is nothing to learn from
     if is_plain(weight):
         return value, whole  # the shares of equal samples sum to 1
-    divide_gradients(model, weight)
+    with overflows_at(scale):
+        divide_gradients(model, weight)
     return value / weight, whole
+
+
+def overflows_at(scale: float | Array) -> contextlib.AbstractContextManager[Any]:
+    """Have NumPy warn of gradients that overflow only where that was not to be expected: at a scale of 1."""
+    plain = is_plain(scale) and scale == 1.0
+    return contextlib.nullcontext() if plain else np.errstate(over="ignore", invalid="ignore")
 
 
 def divide_gradients(model: Layer, weight: Array | float) -> None:

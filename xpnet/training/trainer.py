@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xpnet import losses, optim
 from xpnet._interrupt import InterruptGuard
-from xpnet.backend import Array, dtype_name
+from xpnet.backend import Array, dtype_name, to_numpy
 from xpnet.data import Loader
 from xpnet.errors import ArgumentError, NonFiniteError
 from xpnet.functional.checks import check_positive_int
@@ -172,7 +170,7 @@ class Trainer:
         train : Loader, or (x, t)
             Arrays are shuffled anew in each epoch; the last short batch is kept.
         validation : Loader, or (x, t), optional
-            Measured after each epoch.
+            Measured after each epoch; a loader's `epoch` is set to that of the training.
         epochs : int, optional
             How many more; by default 1. An epoch that was broken off counts as one.
         until : int, optional
@@ -192,15 +190,15 @@ class Trainer:
         OperationError
             If data and model do not fit, or the loss is no longer finite.
         ValueError
-            If epochs or until is no whole number from 1 on, or both are given; or if the data are no pair and no
-            Loader.
+            If epochs, until or validation_samples is no whole number from 1 on, or both of the first two are given; or
+            if the data are no pair and no Loader.
         """
         self._last = self._last_epoch(epochs, until)
         _check_data("train", train)
         if validation is not None:
             _check_data("validation", validation)
         loader = train if isinstance(train, Loader) else self._loader(*train)
-        held_out = _first(validation, validation_samples)
+        held_out = _held_out(validation, validation_samples)
         if not self.model.built:
             self.model.build(loader.sample_shape, rng=self.seed)
         self.parallel.begin(self, loader, held_out)
@@ -302,6 +300,8 @@ class Trainer:
         measured = None
         if held_out is not None:
             self.enter("validation")
+            if isinstance(held_out, Loader) and held_out is not loader:
+                held_out.epoch = number - 1  # so that a resumed run measures what the unbroken one would have
             measured = self.evaluate(held_out)
         epoch = Epoch(
             number,
@@ -412,13 +412,23 @@ def _check_data(name: str, data: Any) -> None:
     )
 
 
-def _first(data: Any, samples: int | None) -> Any:
-    if data is None or isinstance(data, Loader) or samples is None:
+def _held_out(data: Any, samples: int | None) -> Any:
+    """Return the validation data, or the first samples of them; what is wrong is said before an epoch is learnt."""
+    if samples is not None:
+        samples = check_positive_int("Trainer.fit", "validation_samples", samples)
+    if data is None or isinstance(data, Loader):
         return data
     x, t = data
-    return x[:samples, ...], t[:samples, ...]
+    numbers = [part.shape[0] if getattr(part, "shape", ()) else type(part).__name__ for part in (x, t)]
+    if not isinstance(numbers[0], int) or numbers[0] == 0 or numbers[0] != numbers[1]:
+        raise ArgumentError(
+            "Trainer.fit",
+            f"validation must be arrays of as many samples as labels or targets, and at least one; got {numbers[0]} "
+            f"and {numbers[1]}",
+        )
+    return data if samples is None else (x[:samples, ...], t[:samples, ...])
 
 
 def _plain(result: Any) -> Any:
-    """Return the result of a metric as JSON can hold it."""
-    return result.tolist() if isinstance(result, np.ndarray) else result
+    """Return the result of a metric as JSON can hold it: an array, or a number of an array library, as Python's own."""
+    return to_numpy(result).tolist() if hasattr(result, "shape") else result

@@ -84,7 +84,7 @@ class Checkpoint(Callback):
         self.every_epochs, self.every_updates, self.every_seconds = every_epochs, every_updates, every_seconds
         self.about = about
         self._best = None if best is None else Best("Checkpoint", best)
-        self._saved_step = -1
+        self._saved = (-1, 0, 0)
         self._saved_time = 0.0
 
     @property
@@ -104,11 +104,11 @@ class Checkpoint(Callback):
             for leftover in self.folder.glob(f".{path.name}.*.part"):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
-        self._saved_step, self._saved_time = trainer.optimizer.step, time.monotonic()
+        self._note(trainer)
 
     def on_update(self, trainer: Trainer) -> None:
         """Save within the epoch, if it is time."""
-        updates = trainer.optimizer.step - self._saved_step
+        updates = trainer.optimizer.step - self._saved[0]
         if (self.every_updates is not None and updates >= self.every_updates) or (
             self.every_seconds is not None and time.monotonic() - self._saved_time >= self.every_seconds
         ):
@@ -123,13 +123,16 @@ class Checkpoint(Callback):
 
     def on_fit_end(self, trainer: Trainer, error: BaseException | None) -> None:
         """Save what has not been saved yet, unless something went wrong: the last good state stays then."""
-        if error is None and trainer.optimizer.step != self._saved_step:
+        if error is None and _place(trainer) != self._saved:
             self._save(trainer, self.last)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         save_checkpoint(path, trainer, about=self.about)
         if path == self.last:
-            self._saved_step, self._saved_time = trainer.optimizer.step, time.monotonic()
+            self._note(trainer)
+
+    def _note(self, trainer: Trainer) -> None:
+        self._saved, self._saved_time = _place(trainer), time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far."""
@@ -139,3 +142,8 @@ class Checkpoint(Callback):
         """Take over what `state_dict` returned."""
         if self._best is not None:
             self._best.load(state.get("best"))
+
+
+def _place(trainer: Trainer) -> tuple[int, int, int]:
+    """Return what tells one moment of a run from another; a step that is skipped for its loss scale is no update."""
+    return trainer.optimizer.step, len(trainer.history), trainer.position.batch
