@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernels.counting_cupy import MODELS, count, total
+from tests.kernels.counting_cupy import AROUND, MODELS, count, count_around, total
 from xpnet.layers import (
     Activation,
     AdaptivePool2D,
@@ -24,6 +24,14 @@ def test_launches_do_not_grow(name, most):
     """`python -m tests.kernels.counting_cupy` shows which layer has more; docs/gpu.md has the numbers too."""
     make, shape = MODELS[name]
     assert total(count(make(), shape)) == most
+
+
+@pytest.mark.parametrize(
+    "kind, measuring", [("labels", 7), ("one-hot rows", 8), ("labels, some left out", 16), ("numbers", 2)]
+)
+def test_launches_beside_a_step_do_not_grow(kind, measuring):
+    batch, means = count_around(*AROUND[kind])
+    assert (len(batch), len(means)) == (5, measuring)
 
 
 def test_a_layer_is_as_few_launches_as_documented():
