@@ -27,6 +27,7 @@ SOURCES = {
     "lamb": ("reduce",),
     "loss": ("reduce",),
     "matmul": (),
+    "metrics": ("reduce", "rounded"),
     "norm": ("reduce", "relu"),
     "optim": (),
     "pool": ("place",),
