@@ -31,7 +31,7 @@ def test_launches_do_not_grow(name, most):
 )
 def test_launches_beside_a_step_do_not_grow(kind, measuring):
     batch, means = count_around(*AROUND[kind])
-    assert (len(batch), len(means)) == (5, measuring)
+    assert (batch, len(means)) == (["gather_transposed", "take"], measuring)
 
 
 def test_a_layer_is_as_few_launches_as_documented():

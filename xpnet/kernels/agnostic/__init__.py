@@ -6,6 +6,7 @@ Kernels get arguments that the functional layer has already checked.
 from xpnet.kernels.agnostic import (
     activation,
     add,
+    batch,
     bin_pool,
     clip,
     conv,
@@ -30,6 +31,7 @@ from xpnet.kernels.agnostic import (
 __all__ = [
     "activation",
     "add",
+    "batch",
     "bin_pool",
     "clip",
     "conv",

@@ -14,6 +14,7 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 # file -> headers that it needs beside common.cuh
 SOURCES = {
     "activation": ("reduce", "relu"),
+    "batch": ("rounded",),
     "bin_pool": ("place",),
     "clip": ("reduce",),
     "conv": (),

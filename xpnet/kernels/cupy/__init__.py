@@ -5,6 +5,7 @@ Imported when the first CuPy array comes by. Nothing here waits for the device.
 
 from xpnet.kernels.cupy import (
     activation,
+    batch,
     bias,
     clip,
     conv,
@@ -28,6 +29,7 @@ from xpnet.kernels.cupy import (
 
 __all__ = [
     "activation",
+    "batch",
     "bias",
     "clip",
     "conv",
