@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernels.counting_cupy import AROUND, MODELS, count, count_around, total
+from tests.kernels.counting_cupy import AROUND, MODELS, count, count_around, count_operation, total
+from tests.operations import CASES
 from xpnet.layers import (
     Activation,
     AdaptivePool2D,
@@ -50,6 +51,16 @@ def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
     forward, backward = layers["1 Conv2D"]
     assert forward == ["depthwise_forward", "add_bias"]
     assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]
+
+
+BY_ELEMENT = ("binary_cross_entropy", "huber", "mean_absolute_error", "mean_squared_error")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in BY_ELEMENT], ids=str)
+def test_a_loss_by_element_is_a_launch_each_way(case):
+    forward, backward = count_operation(case)
+    assert [name for name in forward if name != "astype"] == [backward[0].removesuffix("_gradient")]  # of integers
+    assert len(backward) == 1
 
 
 ACTIVATIONS = ["elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "relu6", "selu", "sigmoid", "silu",

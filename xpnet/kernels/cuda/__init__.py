@@ -21,6 +21,7 @@ SOURCES = {
     "curves": ("bounded", "reduce"),
     "depthwise": ("place", "reduce"),
     "dropout": (),
+    "element_loss": ("bounded", "reduce"),
     "gated": ("bounded",),
     "gradient": (),
     "graph": (),
