@@ -63,6 +63,11 @@ def test_a_loss_by_element_is_a_launch_each_way(case):
     assert len(backward) == 1
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in ("softmax", "log_softmax")], ids=str)
+def test_softmax_is_a_launch_each_way(case):
+    assert count_operation(case) == (["softmax"], ["softmax_gradient"])
+
+
 ACTIVATIONS = ["elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "relu6", "selu", "sigmoid", "silu",
                "softplus", "softsign", "tanh"]  # fmt: skip
 

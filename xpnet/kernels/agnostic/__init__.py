@@ -25,6 +25,7 @@ from xpnet.kernels.agnostic import (
     optim,
     pool,
     relu,
+    softmax,
     special,
     winograd,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "optim",
     "pool",
     "relu",
+    "softmax",
     "special",
     "winograd",
 ]

@@ -33,6 +33,7 @@ SOURCES = {
     "norm": ("reduce", "relu"),
     "optim": (),
     "pool": ("place",),
+    "softmax": ("reduce",),
 }
 # name of a float type -> types of its elements and of the arithmetic with them
 TYPES = {

@@ -25,6 +25,7 @@ from xpnet.kernels.cupy import (
     norm,
     optim,
     pool,
+    softmax,
     special,
 )
 
@@ -50,5 +51,6 @@ __all__ = [
     "norm",
     "optim",
     "pool",
+    "softmax",
     "special",
 ]
