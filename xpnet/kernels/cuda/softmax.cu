@@ -1,6 +1,6 @@
 // Softmax and its logarithm along the middle axis of (outer, K, inner) arrays. Needs reduce.cuh.
 //
-// A block has `lanes`, a power of two, neighbouring columns of K numbers; as many of its threads go down each.
+// A block has `lanes` neighbouring columns of K numbers, a power of two; its threads share each equally.
 
 struct Column {
     I first, step;  // where its numbers lie
