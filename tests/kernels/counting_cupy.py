@@ -1,8 +1,8 @@
 """How many launches a training step takes on CuPy, counted without a GPU: nothing is computed, all arrays stay zero.
 
-``python -m tests.kernels.counting_cupy`` prints them by layer, and those of each operation. Counted are the kernels
-of this project, and of NumPy's operations each that is a launch on CuPy too: a ufunc, a reduction, a product, a copy.
-CuPy may split a reduction in two, and cuBLAS a product, which is not seen here.
+``python -m tests.kernels.counting_cupy`` prints them by layer, those of each operation, and what a trainer launches
+beside the step. Counted are the kernels of this project, and of NumPy's operations each that is a launch on CuPy too: a
+ufunc, a reduction, a product, a copy. CuPy may split a reduction in two, and cuBLAS a product, which is not seen here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import numpy as np
 
 from tests.kernels.emulated_cupy import CREATING, Emulator, standing_in
 from tests.operations import CASES, Case
+from xpnet.data import Loader
 from xpnet.layers import Layer
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.models import LeNet, ResNet
 from xpnet.optim import Momentum, Optimizer
 from xpnet.training import train_step
+from xpnet.training.evaluation import Means
 
 launched: list[str] = []
-COPYING = (np.concatenate, np.stack, np.where, np.take)
+FUNCTIONS = (np.argmax, np.concatenate, np.stack, np.take, np.where)  # that are a launch and no ufunc
 
 
 class Counted(np.ndarray):
@@ -42,7 +44,7 @@ class Counted(np.ndarray):
         return out[0] if out is not None else np.asarray(result).view(Counted)
 
     def __array_function__(self, function, kinds, args, settings):
-        if function in COPYING:
+        if function in FUNCTIONS:
             launched.append(function.__name__)
         return super().__array_function__(function, kinds, args, settings)
 
@@ -187,11 +189,38 @@ def count_operation(case: Case) -> tuple[list[str], list[str]]:
         return forward, launched[:]
 
 
+def count_around(loss: Loss, targets: np.ndarray, sample: tuple[int, ...] = (3, 4, 4)) -> tuple[list[str], list[str]]:
+    """Return what a trainer launches beside the step itself: for a batch of bytes kept on the GPU, and for its means.
+
+    Of the second batch, when there are sums to be added to.
+    """
+    with counting():
+        images = np.zeros((len(targets), *sample), np.uint8)
+        loader = Loader(images, targets, batch_size=len(targets) // 2, on_device=True)
+        means = Means(loss)
+        for _, t in loader:
+            batch = launched[:]
+            y = xp.zeros((t.shape[0], 10), dtype=np.float32)
+            value = loss.forward(y, t)
+            launched.clear()
+            means.add(value, y, t)
+            measuring = launched[:]
+            launched.clear()
+        return batch, measuring
+
+
 def total(counts: dict[str, list[list[str]]]) -> int:
     """Return the number of launches of a step."""
     return sum(len(way) for ways in counts.values() for way in ways)
 
 
+LABELS = np.zeros(8, np.int64)
+AROUND = {
+    "labels": (SoftmaxCrossEntropy(), LABELS),
+    "one-hot rows": (SoftmaxCrossEntropy(), np.eye(10, dtype=np.float32)[LABELS]),
+    "labels, some left out": (SoftmaxCrossEntropy(ignore_index=-1), LABELS),
+    "numbers": (MeanSquaredError(), np.zeros((8, 10), np.float32)),
+}
 MODELS = {"LeNet": (LeNet, (1, 28, 28)), "ResNet-20": (ResNet, (3, 32, 32))}
 
 
@@ -201,6 +230,10 @@ def main() -> None:
     for case in CASES:
         forward, backward = count_operation(case)
         print(f"{case!s:<52}{len(forward):>3}{len(backward):>4}")
+    for name, (loss, targets) in AROUND.items():
+        batch, measuring = count_around(loss, targets)
+        print(f"beside a step, {name}: batch {len(batch)} ({', '.join(batch)})", end=", ")
+        print(f"loss and accuracy {len(measuring)} ({', '.join(measuring)})")
     for name, (make, shape) in MODELS.items():
         counts = count(make(), shape)
         print(f"{name}: {total(counts)} launches a training step")

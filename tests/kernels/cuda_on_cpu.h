@@ -25,6 +25,9 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 
+inline float __fmul_rn(float a, float b) { return a * b; }  // this compiler adds nothing to it in one operation
+inline double __dmul_rn(double a, double b) { return a * b; }
+
 inline unsigned __float_as_uint(float value) {
     unsigned bits;
     std::memcpy(&bits, &value, 4);

@@ -38,6 +38,7 @@ ELEMENTS = {
     "Half": "float16",
     "BFloat16": "bfloat16",
     "bool": "bool",
+    "unsigned char": "uint8",
     "Word": "uint64",
     "long long": "int64",
 }

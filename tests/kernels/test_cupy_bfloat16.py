@@ -153,6 +153,20 @@ def test_float_data_and_augmentation_keep_the_type(cupy, rng):
         np.testing.assert_allclose(backend.to_numpy(y), expected, atol=0.03, err_msg=str(change))
 
 
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("scale", [None, (0.03, -1.0)])
+def test_bytes_become_what_float32_is_rounded_to(cupy, on_device, scale, rng):
+    settings = {"batch_size": 4, "scale": scale, "on_device": on_device}
+    x, t = rng.integers(0, 256, (6, 2, 8, 8)).astype(np.uint8), rng.integers(0, 4, 6)
+    with backend.using("numpy", dtype="float32"):
+        expected = [
+            backend.to_numpy(batch).astype(cupy.dtype).astype(np.float32) for batch, _ in Loader(x, t, **settings)
+        ]
+    for (batch, _), wide in zip(Loader(x, t, **settings), expected, strict=True):
+        assert batch.dtype.name == "bfloat16"
+        np.testing.assert_array_equal(backend.to_numpy(batch), wide)
+
+
 def test_adam_with_clipping_and_decay(cupy, rng):
     """The steps of `Adam` that work on all gradients together stay on the device and in float32."""
     model = Sequential(Flatten(), Dense(3)).build((1, 4, 4), rng=0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernels.counting_cupy import MODELS, count, total
+from tests.kernels.counting_cupy import AROUND, MODELS, count, count_around, count_operation, total
+from tests.operations import CASES
 from xpnet.layers import (
     Activation,
     AdaptivePool2D,
@@ -26,6 +27,14 @@ def test_launches_do_not_grow(name, most):
     assert total(count(make(), shape)) == most
 
 
+@pytest.mark.parametrize(
+    "kind, measuring", [("labels", 2), ("one-hot rows", 3), ("labels, some left out", 6), ("numbers", 1)]
+)
+def test_launches_beside_a_step_do_not_grow(kind, measuring):
+    batch, means = count_around(*AROUND[kind])
+    assert (batch, len(means)) == (["gather_transposed", "take"], measuring)
+
+
 def test_a_layer_is_as_few_launches_as_documented():
     make, shape = MODELS["ResNet-20"]
     layers = count(make(), shape)
@@ -42,6 +51,21 @@ def test_a_depthwise_convolution_is_a_launch_for_each_thing_made():
     forward, backward = layers["1 Conv2D"]
     assert forward == ["depthwise_forward", "add_bias"]
     assert backward[:2] == ["depthwise_weight_gradient", "depthwise_input_gradient"]
+
+
+BY_ELEMENT = ("binary_cross_entropy", "huber", "mean_absolute_error", "mean_squared_error")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in BY_ELEMENT], ids=str)
+def test_a_loss_by_element_is_a_launch_each_way(case):
+    forward, backward = count_operation(case)
+    assert [name for name in forward if name != "astype"] == [backward[0].removesuffix("_gradient")]  # of integers
+    assert len(backward) == 1
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in ("softmax", "log_softmax")], ids=str)
+def test_softmax_is_a_launch_each_way(case):
+    assert count_operation(case) == (["softmax"], ["softmax_gradient"])
 
 
 ACTIVATIONS = ["elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "relu6", "selu", "sigmoid", "silu",

@@ -16,7 +16,7 @@ from tests.training.captured_runs import CASES, IMAGES, assert_equal, on_numpy, 
 from xpnet import backend
 from xpnet.errors import StateError
 from xpnet.layers import Dense, Dropout, Flatten, ReLU, Sequential
-from xpnet.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
+from xpnet.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.models import LeNet
 from xpnet.optim import Adam, DynamicLossScale, Momentum
 from xpnet.training import CapturedGradients, Trainer, captured
@@ -105,11 +105,12 @@ def test_float16(emulator, data):
     assert_equal(results[1], results[0], rtol=1e-3, atol=2e-3)
 
 
-def test_targets_of_two_axes(emulator, rng):
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy, MeanSquaredError, Huber])
+def test_targets_of_two_axes(emulator, loss, rng):
     data = rng.standard_normal((14, 5)).astype(np.float32), rng.integers(0, 2, (14, 3)).astype(np.float32)
 
     def make(**more):
-        return Trainer(Sequential(Dense(4), ReLU(), Dense(3)), loss=BinaryCrossEntropy(), seed=1, **more)
+        return Trainer(Sequential(Dense(4), ReLU(), Dense(3)), loss=loss(), seed=1, **more)
 
     expected = on_numpy(make, data)
     with capturing(emulator):

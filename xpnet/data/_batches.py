@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from xpnet import backend
 from xpnet.backend import Array, Backend
 from xpnet.backend.copies import copies_to
 from xpnet.kernels import find
 from xpnet.kernels.layout import inverse
 
-__all__ = ["FromHost", "axes_order", "host_dtype", "to_float"]
+__all__ = ["FromHost", "axes_order", "host_dtype"]
 
 Rows = npt.NDArray[np.int64]
 Scale = tuple[float, float] | None
@@ -41,11 +39,14 @@ class FromHost:
         stored, xp = self._x, self._chosen.xp
         order = axes_order(xp, stored.ndim)
         shape = (rows.size, *stored.shape[1:])
-        shape = shape if stored.ndim < 3 else tuple(shape[axis] for axis in order)
-        with self._copies.staging(shape, host_dtype(stored.dtype, xp, self._dtype)) as (on_host, send):
+        with self._copies.staging(tuple(shape[axis] for axis in order), host_dtype(stored.dtype, xp, self._dtype)) as (
+            on_host,
+            send,
+        ):
             _gather(stored, rows, on_host, order)
-            x = to_float(send(), stored.dtype.kind, self._scale, xp, self._dtype, copy=self._copies.reuses)
-        return x if stored.ndim < 3 else xp.permute_dims(x, inverse(order))
+            to_float = find("to_float", xp)
+            x = to_float(send(), stored.dtype.kind, self._scale, self._dtype, copy=self._copies.reuses)
+        return xp.permute_dims(x, inverse(order))
 
     def _targets(self, rows: Rows) -> Array:
         """Return the labels of the rows on the device; float targets in the float type."""
@@ -63,6 +64,8 @@ class FromHost:
 
 def axes_order(xp: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes of a batch in the order in which they are to lie in memory."""
+    if ndim < 3:
+        return tuple(range(ndim))
     return find("image_order", xp)() if ndim == 4 else (*range(1, ndim), 0)
 
 
@@ -86,19 +89,3 @@ def _gather(stored: npt.NDArray[Any], rows: Rows, out: npt.NDArray[Any], order: 
             continue
         for channel in range(stored.shape[1]):  # else NumPy's inner loop would be as short as the channels are few
             target[:, channel] = block[:, channel]
-
-
-def to_float(x: Array, kind: str, scale: Scale, xp: Any, dtype: Any, *, copy: bool = False) -> Array:
-    """Scale a batch that was stored as `kind` and give it its float type; `copy` says that `x` is not to be kept."""
-    if scale is None and kind == "f":
-        return xp.astype(x, dtype, copy=copy)
-    y = xp.astype(x, xp.float32)  # a copy: in place is allowed
-    if scale is None:
-        # By a number, torch multiplies with the reciprocal on a GPU, which differs in the last bit from what the other
-        # backends give; there an array is the divisor, whose filling would be a launch more on CuPy.
-        is_torch = array_api_compat.is_torch_namespace(xp)
-        y /= xp.full((1,), 255.0, dtype=xp.float32, device=backend.device_of(y)) if is_torch else 255.0
-    else:
-        y *= scale[0]
-        y += scale[1]
-    return xp.astype(y, dtype, copy=False)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from xpnet import backend
 from xpnet.backend import Array, Backend
 from xpnet.backend.memory import device_memory
-from xpnet.data._batches import Rows, Scale, axes_order, host_dtype, to_float
-from xpnet.kernels.layout import inverse
+from xpnet.data._batches import Rows, Scale, axes_order, host_dtype
+from xpnet.kernels import find
 
 __all__ = ["FromDevice", "Resident"]
 
@@ -67,15 +67,10 @@ class FromDevice:
         return self._samples(rows), self._targets(rows)
 
     def _samples(self, rows: Array) -> Array:
-        xp, stored = self._xp, self._data.x
-        x = xp.take(stored, rows, axis=0)
-        if len(stored.shape) >= 3:  # transposed as bytes, which are a quarter of the floats
-            order = axes_order(xp, len(stored.shape))
-            part, x = xp.permute_dims(x, order), None
-            x = xp.empty(tuple(part.shape), dtype=part.dtype, device=backend.device_of(part))
-            x[...] = part
-            return xp.permute_dims(to_float(x, self._data.kind, self._scale, xp, self._dtype), inverse(order))
-        return to_float(x, self._data.kind, self._scale, xp, self._dtype)
+        stored = self._data.x
+        order = axes_order(self._xp, len(stored.shape))
+        gather = find("gather_batch", self._xp)
+        return gather(stored, rows, order, self._data.kind, self._scale, self._dtype)
 
     def _targets(self, rows: Array) -> Array:
         t = self._xp.take(self._data.t, rows, axis=0)

@@ -13,9 +13,9 @@ from xpnet.functional.loss_checks import (
     check_scale,
     check_targets,
     check_weights,
-    scale_like,
+    scale_as,
 )
-from xpnet.kernels.agnostic.activation import logistic
+from xpnet.kernels import find
 
 __all__ = [
     "BinaryCrossEntropyCtx",
@@ -89,14 +89,8 @@ def binary_cross_entropy_forward(
                 f"positive_weight must have shape (K,) = ({logits.shape[-1]},) like the last axis of the logits, "
                 f"got {tuple(positive_weight.shape)}",
             )
-    t = check_range(op, t, 0.0, 1.0, "they are 1 for yes and 0 for no, or probabilities")
-    wide = wide_dtype(xp, logits.dtype)
-    z, target = xp.astype(logits, wide, copy=False), xp.astype(t, wide, copy=False)
-    rest = xp.log1p(xp.exp(-xp.abs(z)))  # -log(sigmoid(z)) is this and max(-z, 0): nothing cancels
-    yes = target * (rest + xp.maximum(-z, 0.0))
-    if positive_weight is not None:
-        yes *= positive_weight
-    loss = xp.mean(yes + (1.0 - target) * (rest + xp.maximum(z, 0.0)))
+    checked = check_range(op, t, 0.0, 1.0, "they are 1 for yes and 0 for no, or probabilities")
+    loss, t = find("binary_cross_entropy_forward", xp)(logits, t, positive_weight, checked)
     check_finite(op, loss, logits=logits, t=given, positive_weight=positive_weight)
     return loss, BinaryCrossEntropyCtx(logits, t, positive_weight)
 
@@ -129,15 +123,8 @@ def binary_cross_entropy_backward(dy: Array | float, ctx: BinaryCrossEntropyCtx)
            [-0.25]])
     """
     xp = check_scale("binary_cross_entropy_backward", dy, ctx.logits)
-    wide = wide_dtype(xp, ctx.logits.dtype)
-    target = xp.astype(ctx.t, wide, copy=False)
-    s = logistic(xp, xp.astype(ctx.logits, wide, copy=False))
-    if ctx.positive_weight is None:
-        dlogits = s - target
-    else:
-        dlogits = (1.0 - target) * s - target * ctx.positive_weight * (1.0 - s)
-    dlogits *= scale_like(xp, dy, dlogits) * (1.0 / math.prod(ctx.logits.shape))
-    return xp.astype(dlogits, ctx.logits.dtype, copy=False)
+    dy = scale_as(xp, dy, wide_dtype(xp, ctx.logits.dtype))
+    return find("binary_cross_entropy_backward", xp)(dy, ctx.logits, ctx.t, ctx.positive_weight)
 
 
 class HingeCtx(NamedTuple):
@@ -229,7 +216,7 @@ def hinge_backward(dy: Array | float, ctx: HingeCtx) -> Array:
     wide = wide_dtype(xp, ctx.y.dtype)
     t = xp.astype(ctx.t, wide, copy=False)
     inside = xp.astype(t * xp.astype(ctx.y, wide, copy=False) < 1.0, wide)
-    dx = inside * (scale_like(xp, dy, inside) * (-1.0 / math.prod(ctx.y.shape)))
+    dx = inside * (scale_as(xp, dy, inside.dtype) * (-1.0 / math.prod(ctx.y.shape)))
     dx *= t
     return xp.astype(dx, ctx.y.dtype, copy=False)
 

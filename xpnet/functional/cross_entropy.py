@@ -15,9 +15,10 @@ from xpnet.functional.loss_checks import (
     check_same_shape,
     check_scale,
     check_weights,
-    scale_like,
+    scale_as,
 )
 from xpnet.kernels import find
+from xpnet.kernels.agnostic.element_loss import nan_outside
 
 __all__ = [
     "KLDivergenceCtx",
@@ -153,7 +154,7 @@ def softmax_cross_entropy_backward(dy: Array | float, ctx: SoftmaxCrossEntropyCt
     array([[-0.5,  0.5]])
     """
     xp = check_scale("softmax_cross_entropy_backward", dy, ctx.p)
-    dlogits = find("softmax_cross_entropy_backward", xp)(scale_like(xp, dy, ctx.p), ctx.p, ctx.target)
+    dlogits = find("softmax_cross_entropy_backward", xp)(scale_as(xp, dy, ctx.p.dtype), ctx.p, ctx.target)
     return xp.astype(dlogits, ctx.dtype, copy=False)
 
 
@@ -279,7 +280,8 @@ def kl_divergence_forward(y: Array, t: Array) -> tuple[Array, KLDivergenceCtx]:
     op = "kl_divergence"
     xp = check_arrays(op, y=y, t=t)
     check_same_shape(op, "y", y, t)
-    t = check_range(op, t, 0.0, math.inf, "they are probabilities, not their logarithms")
+    if not check_range(op, t, 0.0, math.inf, "they are probabilities, not their logarithms"):
+        t = nan_outside(xp, t, 0.0, math.inf)
     wide = wide_dtype(xp, y.dtype)
     target = xp.astype(t, wide, copy=False)
     nothing = target == 0.0
@@ -318,4 +320,4 @@ def kl_divergence_backward(dy: Array | float, ctx: KLDivergenceCtx) -> Array:
     """
     xp = check_scale("kl_divergence_backward", dy, ctx.t)
     wide = xp.astype(ctx.t, wide_dtype(xp, ctx.t.dtype), copy=False)  # dy, a loss scale, may be beyond float16
-    return xp.astype(wide * (scale_like(xp, dy, wide) * (-1.0 / ctx.t.shape[0])), ctx.t.dtype, copy=False)
+    return xp.astype(wide * (scale_as(xp, dy, wide.dtype) * (-1.0 / ctx.t.shape[0])), ctx.t.dtype, copy=False)

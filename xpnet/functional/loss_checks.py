@@ -17,7 +17,7 @@ __all__ = [
     "check_scale",
     "check_targets",
     "check_weights",
-    "scale_like",
+    "scale_as",
 ]
 
 
@@ -47,9 +47,9 @@ def check_scale(op: str, dy: Array | float, like: Array) -> Any:
     return xp
 
 
-def scale_like(xp: Any, dy: Array | float, like: Array) -> Array | float:
-    """Return the gradient of the loss as something to multiply `like` by without changing its type."""
-    return float(dy) if isinstance(dy, (int, float)) else xp.astype(dy, like.dtype, copy=False)
+def scale_as(xp: Any, dy: Array | float, dtype: Any) -> Array | float:
+    """Return the gradient of the loss as something to multiply an array of a type by without changing it."""
+    return float(dy) if isinstance(dy, (int, float)) else xp.astype(dy, dtype, copy=False)
 
 
 def check_same_shape(op: str, name: str, y: Array, t: Array) -> None:
@@ -81,16 +81,16 @@ def check_weights(op: str, logits: Array, name: str, weights: Array) -> Array:
     return xp.astype(weights, wide)
 
 
-def check_range(op: str, t: Array, low: float, high: float, remedy: str) -> Array:
-    """Refuse targets outside of a range; where looking would stall a device, they become NaN instead."""
-    xp = array_namespace(t)
+def check_range(op: str, t: Array, low: float, high: float, remedy: str) -> bool:
+    """Refuse targets outside of a range; False where looking would stall a device: there they are to become NaN."""
     if not is_on_host(t):
-        return xp.astype(xp.where((t < low) | (t > high), math.nan, t), t.dtype, copy=False)
+        return False
+    xp = array_namespace(t)
     least, most = float(xp.min(t)), float(xp.max(t))
     if least < low or most > high:  # NaN is neither: it is reported with the loss
         bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ArgumentError(op, f"targets must be {bounds}, got targets from {least:g} to {most:g}; {remedy}")
-    return t
+    return True
 
 
 def check_finite(op: str, loss: Array, **arrays: Array | None) -> None:

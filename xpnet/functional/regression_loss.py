@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, bounded, sign, wide_dtype
+from xpnet.backend import Array
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays
-from xpnet.functional.loss_checks import check_finite, check_same_shape, check_scale, scale_like
+from xpnet.functional.loss_checks import check_finite, check_same_shape, check_scale, scale_as
+from xpnet.kernels import find
 
 __all__ = [
     "REDUCTIONS",
@@ -23,12 +24,6 @@ __all__ = [
     "mean_squared_error_backward",
     "mean_squared_error_forward",
 ]
-
-
-def _wide_difference(xp: Any, y: Array, t: Array) -> Array:
-    """Return y - t in at least float32: two float16 can be further apart than float16 can say."""
-    wide = wide_dtype(xp, y.dtype)
-    return xp.astype(y, wide, copy=False) - xp.astype(t, wide, copy=False)
 
 
 class MeanSquaredErrorCtx(NamedTuple):
@@ -88,9 +83,8 @@ def mean_squared_error_forward(y: Array, t: Array, *, reduction: str = "mean") -
     check_same_shape(op, "y", y, t)
     if reduction not in REDUCTIONS:
         raise ArgumentError(op, f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    difference = _wide_difference(xp, y, t)
     factor = 2.0 / math.prod(y.shape) if reduction == "mean" else 1.0 / y.shape[0]
-    loss = xp.sum(difference * difference) * (0.5 * factor)
+    loss, difference = find("mean_squared_error_forward", xp)(y, t, factor)
     check_finite(op, loss, y=y, t=t)
     return loss, MeanSquaredErrorCtx(difference, factor, y.dtype)
 
@@ -122,8 +116,8 @@ def mean_squared_error_backward(dy: Array | float, ctx: MeanSquaredErrorCtx) -> 
     array([[ 0., -2.]])
     """
     xp = check_scale("mean_squared_error_backward", dy, ctx.difference)
-    factor = scale_like(xp, dy, ctx.difference) * ctx.factor
-    return xp.astype(ctx.difference * factor, ctx.dtype, copy=False)
+    dy = scale_as(xp, dy, ctx.difference.dtype)
+    return find("mean_squared_error_backward", xp)(dy, ctx.difference, ctx.factor, ctx.dtype)
 
 
 class MeanAbsoluteErrorCtx(NamedTuple):
@@ -169,8 +163,7 @@ def mean_absolute_error_forward(y: Array, t: Array) -> tuple[Array, MeanAbsolute
     op = "mean_absolute_error"
     xp = check_arrays(op, y=y, t=t)
     check_same_shape(op, "y", y, t)
-    difference = _wide_difference(xp, y, t)
-    loss = xp.mean(xp.abs(difference))
+    loss, difference = find("mean_absolute_error_forward", xp)(y, t)
     check_finite(op, loss, y=y, t=t)
     return loss, MeanAbsoluteErrorCtx(difference, y.dtype)
 
@@ -202,8 +195,8 @@ def mean_absolute_error_backward(dy: Array | float, ctx: MeanAbsoluteErrorCtx) -
     array([[ 0. , -0.5]])
     """
     xp = check_scale("mean_absolute_error_backward", dy, ctx.difference)
-    factor = scale_like(xp, dy, ctx.difference) * (1.0 / math.prod(ctx.difference.shape))
-    return xp.astype(sign(xp, ctx.difference) * factor, ctx.dtype, copy=False)
+    dy = scale_as(xp, dy, ctx.difference.dtype)
+    return find("mean_absolute_error_backward", xp)(dy, ctx.difference, ctx.dtype)
 
 
 class HuberCtx(NamedTuple):
@@ -260,10 +253,7 @@ def huber_forward(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Hub
     xp = check_arrays(op, y=y, t=t)
     check_same_shape(op, "y", y, t)
     check_delta(op, delta)
-    difference = _wide_difference(xp, y, t)
-    size = xp.abs(difference)
-    near = xp.minimum(size, float(delta))
-    loss = xp.mean(near * (size - 0.5 * near))  # both pieces in one; no square that overflows
+    loss, difference = find("huber_forward", xp)(y, t, float(delta))
     check_finite(op, loss, y=y, t=t)
     return loss, HuberCtx(difference, float(delta), y.dtype)
 
@@ -295,9 +285,8 @@ def huber_backward(dy: Array | float, ctx: HuberCtx) -> Array:
     array([[-0.25, -0.5 ]])
     """
     xp = check_scale("huber_backward", dy, ctx.difference)
-    factor = scale_like(xp, dy, ctx.difference) * (1.0 / math.prod(ctx.difference.shape))
-    slope = bounded(xp, ctx.difference, -ctx.delta, ctx.delta)
-    return xp.astype(slope * factor, ctx.dtype, copy=False)
+    dy = scale_as(xp, dy, ctx.difference.dtype)
+    return find("huber_backward", xp)(dy, ctx.difference, ctx.delta, ctx.dtype)
 
 
 def check_delta(operation: str, delta: float) -> None:

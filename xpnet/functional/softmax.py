@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xpnet.backend import Array, finfo, is_half, wide_dtype
+from xpnet.backend import Array
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays, check_gradient
+from xpnet.kernels import find
 
 __all__ = [
     "SoftmaxCtx",
@@ -63,10 +64,7 @@ def softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCtx]:
     """
     xp = check_arrays("softmax", x=x)
     _check_axis("softmax", x, axis)
-    wide = xp.astype(x, wide_dtype(xp, x.dtype), copy=False)
-    y = xp.exp(wide - xp.max(wide, axis=axis, keepdims=True))
-    y /= xp.sum(y, axis=axis, keepdims=True)
-    y = xp.astype(y, x.dtype, copy=False)
+    y = find("softmax_forward", xp)(x, axis)
     return y, SoftmaxCtx(y, axis)
 
 
@@ -97,8 +95,7 @@ def softmax_backward(dy: Array, ctx: SoftmaxCtx) -> Array:
     array([ 0.25, -0.25])
     """
     xp = check_gradient("softmax_backward", dy, ctx.y, tuple(ctx.y.shape))
-    inner = xp.sum(dy * ctx.y, axis=ctx.axis, keepdims=True, dtype=wide_dtype(xp, dy.dtype))
-    return ctx.y * (dy - xp.astype(inner, dy.dtype, copy=False))
+    return find("softmax_backward", xp)(dy, ctx.y, ctx.axis)
 
 
 def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCtx]:
@@ -132,12 +129,7 @@ def log_softmax_forward(x: Array, *, axis: int = -1) -> tuple[Array, SoftmaxCtx]
     """
     xp = check_arrays("log_softmax", x=x)
     _check_axis("log_softmax", x, axis)
-    wide = xp.astype(x, wide_dtype(xp, x.dtype), copy=False)
-    y = wide - xp.max(wide, axis=axis, keepdims=True)
-    y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
-    if is_half(xp, x.dtype):
-        y = xp.maximum(y, float(finfo(xp, x.dtype).min))  # two float16 can be further apart than float16 can say
-    y = xp.astype(y, x.dtype, copy=False)
+    y = find("log_softmax_forward", xp)(x, axis)
     return y, SoftmaxCtx(y, axis)
 
 
@@ -168,5 +160,4 @@ def log_softmax_backward(dy: Array, ctx: SoftmaxCtx) -> Array:
     array([ 0.5, -0.5])
     """
     xp = check_gradient("log_softmax_backward", dy, ctx.y, tuple(ctx.y.shape))
-    total = xp.sum(dy, axis=ctx.axis, keepdims=True, dtype=wide_dtype(xp, dy.dtype))
-    return dy - xp.exp(ctx.y) * xp.astype(total, dy.dtype, copy=False)
+    return find("log_softmax_backward", xp)(dy, ctx.y, ctx.axis)

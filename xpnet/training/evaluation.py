@@ -11,6 +11,7 @@ from xpnet import losses
 from xpnet.backend import Array, array_namespace
 from xpnet.data import Loader
 from xpnet.functional.checks import check_positive_int
+from xpnet.kernels import find
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.training import metrics
@@ -74,7 +75,7 @@ class Means:
     def add(self, value: Array, y: Array, t: Array) -> None:
         """Count a batch whose loss is `value`."""
         weight = self.loss.weight(y, t)
-        self._total = self._total + value * weight
+        self._total = find("add_product", array_namespace(y))(self._total, value, weight)
         self._weight = self._weight + weight
         if self._accuracy is not None:
             self._accuracy.update(y, t)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xpnet.backend import Array, array_namespace, device_of, to_numpy
+from xpnet.kernels import find
 from xpnet.text import no_such, table
 
 __all__ = ["Accuracy", "ClassScores", "ConfusionMatrix", "Metric", "TopK", "by_name", "count_correct"]
@@ -25,7 +26,7 @@ def count_correct(y: Array, t: Array) -> Array:
     1
     """
     xp = array_namespace(y, t)
-    return xp.sum(xp.astype(xp.argmax(y, axis=1) == _labels(t), xp.int64))
+    return find("count_correct", xp)(y, _labels(t), None, 0, 0)[0]
 
 
 def _labels(t: Array) -> Array:
@@ -132,7 +133,9 @@ class Accuracy(_Fraction):
 
     def update(self, y: Array, t: Array) -> None:
         """Count a batch."""
-        self._tally(array_namespace(y, t).argmax(y, axis=1) == _labels(t), t)
+        ignored = None if len(t.shape) == 2 else self.ignore_index  # one-hot rows count all
+        tally = find("count_correct", array_namespace(y, t))
+        self.correct, self.counted = tally(y, _labels(t), ignored, self.correct, self.counted)
 
 
 class TopK(_Fraction):

@@ -14,12 +14,14 @@ __all__ = ["OPTIONS", "SOURCES", "TYPES", "code", "is_wide"]
 # file -> headers that it needs beside common.cuh
 SOURCES = {
     "activation": ("reduce", "relu"),
+    "batch": ("rounded",),
     "bin_pool": ("place",),
     "clip": ("reduce",),
     "conv": (),
     "curves": ("bounded", "reduce"),
     "depthwise": ("place", "reduce"),
     "dropout": (),
+    "element_loss": ("bounded", "reduce"),
     "gated": ("bounded",),
     "gradient": (),
     "graph": (),
@@ -27,9 +29,11 @@ SOURCES = {
     "lamb": ("reduce",),
     "loss": ("reduce",),
     "matmul": (),
+    "metrics": ("reduce", "rounded"),
     "norm": ("reduce", "relu"),
     "optim": (),
     "pool": ("place",),
+    "softmax": ("reduce",),
 }
 # name of a float type -> types of its elements and of the arithmetic with them
 TYPES = {

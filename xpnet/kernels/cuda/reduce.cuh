@@ -2,8 +2,9 @@
 // so results repeat to the bit. Every thread of the block must call, and every thread gets the result.
 
 // With `lanes`, a power of two, as many sums: each of the threads whose numbers have the same rest by it.
-__device__ inline A block_sum(A value, unsigned lanes = 1) {
-    __shared__ A terms[256];
+template <class Sum>
+__device__ inline Sum block_sum(Sum value, unsigned lanes = 1) {
+    __shared__ Sum terms[256];
     __syncthreads();  // everybody has read the sum before this one
     terms[threadIdx.x] = value;
     for (unsigned half = blockDim.x / 2; half >= lanes; half /= 2) {
@@ -14,12 +15,12 @@ __device__ inline A block_sum(A value, unsigned lanes = 1) {
     return terms[threadIdx.x % lanes];
 }
 
-// NaN wins, as in NumPy.
-__device__ inline A block_max(A value) {
+// NaN wins, as in NumPy. Lanes as above.
+__device__ inline A block_max(A value, unsigned lanes = 1) {
     __shared__ A terms[256];
     __syncthreads();
     terms[threadIdx.x] = value;
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+    for (unsigned half = blockDim.x / 2; half >= lanes; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half) {
             const A other = terms[threadIdx.x + half];
@@ -27,5 +28,5 @@ __device__ inline A block_max(A value) {
         }
     }
     __syncthreads();
-    return terms[0];
+    return terms[threadIdx.x % lanes];
 }

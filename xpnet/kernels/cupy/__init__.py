@@ -5,6 +5,7 @@ Imported when the first CuPy array comes by. Nothing here waits for the device.
 
 from xpnet.kernels.cupy import (
     activation,
+    batch,
     bias,
     clip,
     conv,
@@ -12,6 +13,7 @@ from xpnet.kernels.cupy import (
     curves,
     depthwise,
     dropout,
+    element_loss,
     gated,
     gradient,
     graph,
@@ -19,14 +21,17 @@ from xpnet.kernels.cupy import (
     lamb,
     loss,
     matmul,
+    metrics,
     norm,
     optim,
     pool,
+    softmax,
     special,
 )
 
 __all__ = [
     "activation",
+    "batch",
     "bias",
     "clip",
     "conv",
@@ -34,6 +39,7 @@ __all__ = [
     "curves",
     "depthwise",
     "dropout",
+    "element_loss",
     "gated",
     "gradient",
     "graph",
@@ -41,8 +47,10 @@ __all__ = [
     "lamb",
     "loss",
     "matmul",
+    "metrics",
     "norm",
     "optim",
     "pool",
+    "softmax",
     "special",
 ]

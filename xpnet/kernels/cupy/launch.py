@@ -116,18 +116,28 @@ def each_element(
 
 
 def launch_sums(
-    source: str, name: str, out: Array, length: int, before: tuple[Any, ...], after: tuple[Any, ...], wide: bool
+    source: str,
+    name: str,
+    out: Array,
+    length: int,
+    before: tuple[Any, ...],
+    after: tuple[Any, ...],
+    wide: bool,
+    dtype: Any = None,
 ) -> None:
     """Run a kernel that writes each element of `out` as the sum of `length` terms, cut into parts of a block each.
 
     Its arguments are those `before`, the sums of the parts and `out`, one of which is null, those `after`, and the
-    terms of a part and the number of parts. Where there are several, a second kernel adds them up.
+    terms of a part and the number of parts. Where there are several, a second kernel adds them up. The kernel is that
+    for arrays of a `dtype`, by default that of `out`.
     """
     part = max(PART, -(-length // MOST_PARTS))
     parts = -(-length // part)
     partial = cupy.empty((out.size, parts), wide_dtype(cupy, out.dtype)) if parts > 1 else None
     arguments = (*before, partial, out if partial is None else None, *after, part, parts)
-    launch_grid(source, name, out.dtype, wide, (out.size * parts,), power_of_two(min(part, length)), *arguments)
+    launch_grid(
+        source, name, dtype or out.dtype, wide, (out.size * parts,), power_of_two(min(part, length)), *arguments
+    )
     if partial is not None:
         numbers = (out.dtype, wide, (out.size,), power_of_two(parts))
         launch_grid("activation", "sum_parts", *numbers, partial, out, parts)
