@@ -78,6 +78,19 @@ MODELS = {
     "pools after activations": lambda: Sequential(
         Conv2D(4, 2, activation="relu"), Pool2D(2), Conv2D(3, 2, activation="sigmoid"), Tanh(), Flatten(), Dense(2)
     ),
+    "pools after relu": lambda: Sequential(
+        Conv2D(4, 2, bias_init="normal"),
+        ReLU(),
+        Pool2D(3, stride=1, padding=1),
+        Conv2D(3, 2, activation="relu"),
+        Pool2D(2, stride=1, mode="average"),
+        Conv2D(5, 1, activation="relu", bias=False),
+        Pool2D(2, ceil_mode=True),
+        ReLU(),
+        Conv2D(3, 1, activation="relu"),
+        ReLU(),
+        Pool2D(1),
+    ),
     "activations by themselves": lambda: Sequential(
         Conv2D(3, 2, activation="tanh"),
         Conv2D(3, 1),
@@ -196,6 +209,18 @@ def test_resnet_has_no_pass_of_its_own_for_relu(calls, rng):
     model.forget()
     model.predict(x)
     assert set(passes(calls)) == {"add_relu"}  # normalisation is in the weights
+
+
+@pytest.mark.parametrize("relu", [(), (ReLU(),)])
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_relu_is_gone_back_through_behind_a_maximum_pooling(mode, relu, calls, rng):
+    first = Conv2D(4, 3, activation=None if relu else "relu")
+    model = Sequential(first, *relu, Pool2D(2, mode=mode), Flatten(), Dense(2)).build(SHAPE, rng=0)
+    y = model.forward(rng.standard_normal((5, *SHAPE)).astype(np.float32))
+    calls.clear()
+    model.backward(np.ones_like(y))
+    kernel = "relu_backward" if mode == "max" else "relu_bias_backward"
+    assert [name for name in calls if name.startswith("relu")] == [kernel]
 
 
 def test_what_a_user_derives_runs_as_written(rng):

@@ -12,7 +12,16 @@ from xpnet.errors import ArgumentError, OperationError
 from xpnet.functional.checks import check_positive_int
 from xpnet.layers import state, structure
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.fusion import MOST, backward_with, foldable_pairs, fused, is_new, output_is_new, weights_folded
+from xpnet.layers.fusion import (
+    MOST,
+    backward_with,
+    foldable_pairs,
+    fused,
+    is_new,
+    output_is_new,
+    relu_behind_pooling,
+    weights_folded,
+)
 from xpnet.layers.parameter import Maker
 from xpnet.layers.summary import Tensor, Trace
 
@@ -162,6 +171,7 @@ class Sequential(Layer):
                 dx = None
                 continue
             try:
+                dx, new = relu_behind_pooling(layers[max(i - 2, 0) : i], layer, dx, new)
                 dx = backward_with(layer, new, dx, need_dx or i > self._first_learning)
             except OperationError as error:
                 raise error.add_layer(list(self._layers)[i]) from None

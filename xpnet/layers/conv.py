@@ -210,6 +210,15 @@ class Conv2D(Convolution):
         self.W.accumulate(dW)
         return dx, db
 
+    def _has_rectified(self, y: Array) -> bool:
+        """Tell whether the next backward begins with that of the relu that made this very array."""
+        return bool(self._pending) and self._pending[-1][1][0].y is y
+
+    def _leave_relu(self) -> None:
+        """Leave the backward of that relu out, since it has been done."""
+        begun, (ctx, activation_ctx) = self._pending[-1]
+        self._pending[-1] = begun, (ctx._replace(y=None), activation_ctx)
+
     def _multiply_adds(self, input_shape: Shape, output_shape: Shape) -> int:
         C = image_shape(self.operation, input_shape, self.data_format)[0]
         return math.prod(output_shape) * (C // self.groups) * math.prod(self.kernel_size)

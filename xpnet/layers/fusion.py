@@ -6,7 +6,9 @@
   factor and a number for each filter, which go into the weights and the bias. Not where that would lose digits, since
   the means are far from 0; on a GPU the question would wait for it.
 
-On the way back, a layer whose dy was made by the layer after it may write over it: nobody else holds that.
+On the way back, a layer whose dy was made by the layer after it may write over it: nobody else holds that. On the CPU
+a relu with a maximum pooling after it is gone back through behind the pooling, where there is less to do: the gradient
+of a window passes where its maximum is above 0.
 
 Observers and the setting ``nan_guard`` look at what each layer returns; while they do, each runs alone.
 """
@@ -43,6 +45,7 @@ __all__ = [
     "is_new",
     "output_is_new",
     "overwrites",
+    "relu_behind_pooling",
     "weights_folded",
 ]
 
@@ -141,6 +144,24 @@ def backward_with(layer: Any, dy_is_new: bool, dy: Array, need_dx: bool) -> Arra
     if dy_is_new and (type(layer) in OVERWRITING or layer._overwrites_dy()):
         return layer._go_back(dy, need_dx, True)
     return layer.backward(dy, need_dx=need_dx)
+
+
+def relu_behind_pooling(before: Sequence[Layer], pool: Layer, dy: Array | None, dy_is_new: bool) -> tuple[Any, bool]:
+    """Return dy and whether nobody else holds it, after the backward of the relu that a layer's input is made by.
+
+    That can be done where the layer takes maxima and a convolution before it has ended in relu, which has none left to
+    go back through then. Else dy is what it was.
+    """
+    if type(pool) is not Pool2D or pool.mode != "max" or not (before and pool._pending) or is_looked_into():
+        return dy, dy_is_new
+    conv = before[-2] if len(before) > 1 and _is_relu(before[-1]) else before[-1]
+    ctx = pool._pending[-1][1]
+    fits = dy is not None and tuple(dy.shape) == tuple(ctx.y.shape) and is_on_host(dy)
+    if type(conv) is not Conv2D or not conv._has_rectified(ctx.x) or not fits:
+        return dy, dy_is_new
+    dy = find("relu_backward", array_namespace(dy))(dy, ctx.y, dy_is_new)
+    conv._leave_relu()
+    return dy, True
 
 
 def _is_relu(layer: Layer) -> bool:
