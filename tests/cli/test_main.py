@@ -192,6 +192,17 @@ def test_a_closed_stdout_leaves_the_result_as_it_is(monkeypatch) -> None:
     assert guarded(lambda: 1) == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_the_output_cannot_show_is_no_error(encoding) -> None:
+    code = (
+        "import sys; from xpnet.cli.guard import guarded\n"
+        "sys.exit(guarded(lambda: print('gr\\xf6\\udcff') or 0))\n"  # the last as Python has a byte that is no UTF-8
+    )
+    shown = "gr\\xf6\\udcff" if encoding == "ascii" else "grö\\udcff"
+    process = run("-c", code, PYTHONIOENCODING=encoding)
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"{shown}\n", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE there")
 def test_a_reader_that_goes_is_no_error() -> None:
     code = (

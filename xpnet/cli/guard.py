@@ -46,6 +46,7 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     >>> guarded(lambda n: n, 0)
     0
     """
+    _print_any_name()
     termination = Termination()
     try:
         with termination:
@@ -70,6 +71,15 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
 def interrupted(*, verbose: bool = False) -> int:
     """Say that Ctrl-C has come, and return its exit code."""
     return _report("interrupted", INTERRUPTED, verbose)
+
+
+def _print_any_name() -> None:
+    """Have characters that the output's encoding lacks, in the name of a file say, printed as escapes, not as an error.
+
+    Python does so on stderr by itself. Where it has another way than an error on stdout too, as in the locale C, it stays.
+    """
+    if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _describe(error: BaseException) -> str:
