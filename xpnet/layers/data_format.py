@@ -36,7 +36,7 @@ def image_shape(operation: str, input_shape: tuple[int, ...], data_format: str) 
     if len(input_shape) != 3:
         raise ShapeError(
             operation,
-            f"the input must be images {tuple(data_format[1:])} without the batch, got shape {tuple(input_shape)}",
+            f"the input must be images ({', '.join(data_format[1:])}) without the batch, got shape {tuple(input_shape)}",
         )
     a, b, c = input_shape
     return (a, b, c) if data_format == "NCHW" else (c, a, b)
