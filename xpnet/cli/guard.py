@@ -74,9 +74,9 @@ def interrupted(*, verbose: bool = False) -> int:
 
 
 def _print_any_name() -> None:
-    """Have characters that the output's encoding lacks, in the name of a file say, printed as escapes, not as an error.
+    """Have characters that the output's encoding lacks, as in the name of a file, printed as escapes, not as an error.
 
-    Python does so on stderr by itself. Where it has another way than an error on stdout too, as in the locale C, it stays.
+    Python does so on stderr by itself. A way that it has on stdout, as in the locale C, stays.
     """
     if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
