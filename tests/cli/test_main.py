@@ -105,6 +105,7 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
         (DataError("no data"), 1),
         (MissingDependencyError("plots need matplotlib"), 1),
         (FileNotFoundError(2, "No such file", "x"), 1),
+        (PermissionError(13, "Permission denied", "runs"), 1),
         (OSError(28, "No space left"), 1),
         (ValueError("several\n  lines"), 1),
         (MemoryError(), 1),
@@ -121,9 +122,11 @@ def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert lines[-1].endswith(" (while testing)")
-    said = {FileNotFoundError: "x: No such file", OSError: "No space left"}.get(
-        type(error), " ".join(f"{error}".split())
-    )
+    said = {
+        FileNotFoundError: "x: No such file; check the path",
+        PermissionError: "runs: Permission denied; check the permissions, or name another place",
+        OSError: "No space left; make room, or name another place",
+    }.get(type(error), " ".join(f"{error}".split()))
     assert lines[-1].startswith(f"error: {said}")
     assert (lines[0] == "Traceback (most recent call last):") == verbose
     assert len(lines) == 1 or verbose

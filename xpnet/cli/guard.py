@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -19,6 +20,13 @@ UNUSABLE = 2  # what argparse returns for a command line that it cannot parse, t
 INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
 TERMINATED = 143  # for one that SIGTERM ended
 BROKEN_PIPE = 141  # and for one whose reader has gone
+
+REMEDIES = {  # after what the system says of a file
+    errno.ENOENT: "; check the path",
+    errno.EACCES: "; check the permissions, or name another place",
+    errno.EROFS: "; name another place",
+    errno.ENOSPC: "; make room, or name another place",
+}
 
 
 def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> int:
@@ -87,6 +95,7 @@ def _describe(error: BaseException) -> str:
     said = f"{error}"
     if isinstance(error, OSError) and error.strerror and error.filename2 is None:  # Python's own begins with a number
         said = f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
+        said += REMEDIES.get(error.errno or 0, "")
     return " ".join(said.split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
 
 
