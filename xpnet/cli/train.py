@@ -66,22 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     """Add a flag for each of the settings, and where they come from and the results go."""
     kinds = typing.get_type_hints(Settings)
     for field in dataclasses.fields(Settings):
-        default = getattr(defaults, field.name)
-        shown = "" if default is None else f" ({default})"
-        kind, choices = kinds[field.name], field.metadata.get("choices")
-        optional = isinstance(kind, types.UnionType)
-        if optional:
-            kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
-            choices = choices and (*choices, NONE)
-            shown += f"; or {NONE}"
-        parse = choice(choices) if choices else kind
-        parser.add_argument(
-            "--" + field.name.replace("_", "-"),
-            type=_or_none(parse, kind) if optional else parse,
-            metavar=field.metadata.get("metavar") or (braces(choices) if choices else _metavar(kind)),
-            default=argparse.SUPPRESS,
-            help=(field.metadata["help"] + shown).replace("%", "%%"),
-        )
+        _add_setting(parser, field, kinds[field.name], getattr(defaults, field.name))
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="for the results; by default a new one, runs/MODEL-DATA"
     )
@@ -109,6 +94,25 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         help="take batch size and learning rate for those of one process, and scale both by their number",
     )
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any, default: Any) -> None:
+    """Add the flag of one setting; what was not given is not among the parsed arguments, so that a file may say it."""
+    shown = "" if default is None else f" ({default})"
+    choices = field.metadata.get("choices")
+    optional = isinstance(kind, types.UnionType)
+    if optional:
+        kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+        choices = choices and (*choices, NONE)
+        shown += f"; or {NONE}"
+    parse = choice(choices) if choices else kind
+    parser.add_argument(
+        "--" + field.name.replace("_", "-"),
+        type=_or_none(parse, kind) if optional else parse,
+        metavar=field.metadata.get("metavar") or (braces(choices) if choices else _metavar(kind)),
+        default=argparse.SUPPRESS,
+        help=(field.metadata["help"] + shown).replace("%", "%%"),
+    )
 
 
 def _or_none(parse: Callable[[str], Any], kind: type) -> Callable[[str], Any]:
