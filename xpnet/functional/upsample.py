@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xpnet.backend import Array, device_of, wide_dtype
+from xpnet.backend import Array, bounded, device_of, wide_dtype
 from xpnet.errors import ArgumentError
 from xpnet.functional.checks import check_arrays, check_gradient, check_images
 from xpnet.kernels.geometry import pair
@@ -124,8 +124,8 @@ def _interpolation(xp: Any, x: Array, size: int, scale: int) -> Array:
     """Return (scale * size, size): what each row of the output takes of those of the input, in at least float32."""
     dtype, device = wide_dtype(xp, x.dtype), device_of(x)
     at = (xp.arange(size * scale, dtype=dtype, device=device) + 0.5) / scale - 0.5
-    at = xp.clip(at, 0.0, float(size - 1))
-    return xp.clip(1.0 - xp.abs(at[:, None] - xp.arange(size, dtype=dtype, device=device)), 0.0, 1.0)
+    at = bounded(xp, at, 0.0, float(size - 1))
+    return bounded(xp, 1.0 - xp.abs(at[:, None] - xp.arange(size, dtype=dtype, device=device)), 0.0, 1.0)
 
 
 def _apply(xp: Any, inner: Array, rows: Array, columns: Array) -> Array:
