@@ -106,6 +106,10 @@ def _pool(label: str, **options: Any) -> Case:
     return Case("pool2d", label, {"x": (2, 3, 5, 4)}, ("x",), options, terms=9)
 
 
+def _upsample(label: str, **options: Any) -> Case:
+    return Case("upsample2d", label, {"x": (2, 3, 3, 4)}, ("x",), options, terms=9, keeps_arrays=False)
+
+
 def _norm(label: str, x: tuple, terms: int, affine: bool = True, **options: Any) -> Case:
     gamma = (3,) if affine else None
     arrays = {"x": x, "gamma": gamma, "beta": gamma, "running_mean": (3,), "running_var": _variances}
@@ -164,6 +168,8 @@ CASES = [
     Case("linear", "relu", {"x": (3, 5), "W": (5, 4), "b": (4,)}, ("x", "W", "b"), {"activation": "relu"}, terms=15),
     Case("flatten", "images", {"x": (2, 3, 3, 2)}, ("x",), keeps_arrays=False),
     Case("flatten", "rows", {"x": (3, 5)}, ("x",), keeps_arrays=False),
+    Case("reshape", "images", {"x": (2, 12)}, ("x",), {"shape": (3, 2, 2)}, keeps_arrays=False),
+    Case("reshape", "rows", {"x": (3, 2, 3)}, ("x",), {"shape": (6,)}, keeps_arrays=False),
     Case("dropout", "train", {"x": (3, 7)}, ("x",), {"rate": 0.4, "seed": 3}, keeps_arrays=False),
     Case("dropout", "images", {"x": (2, 3, 3, 3)}, ("x",), {"stream": 2, "step": 5}, keeps_arrays=False),
     Case("dropout", "inference", {"x": (3, 7)}, ("x",), {"train": False}, keeps_arrays=False),
@@ -187,6 +193,10 @@ CASES = [
     _one("adaptive_pool2d", "average", (2, 3, 5, 4), output_size=(2, 3)),
     _one("adaptive_pool2d", "max", (2, 3, 4, 5), output_size=3, mode="max"),
     _one("adaptive_pool2d", "larger than the image", (2, 2, 2, 3), output_size=(3, 4), mode="max"),
+    _upsample("nearest", scale=(2, 3)),
+    _upsample("nearest, rows alone", scale=(3, 1)),
+    _upsample("bilinear", mode="bilinear"),
+    _upsample("bilinear, uneven", scale=(1, 3), mode="bilinear"),
     _norm("images", (2, 3, 2, 3), 12, train=True, momentum=0.3),
     _norm("images, inference", (2, 3, 2, 3), 12, train=False),
     _norm("features", (5, 3), 5, train=True),

@@ -213,3 +213,17 @@ def test_bad_weights_and_delta():
 def test_unfinished_subclass():
     with pytest.raises(NotImplementedError, match=r"Loss must define _forward\(y, t\)"):
         losses.Loss().forward(np.ones(1), np.ones(1))
+
+
+def test_repr_shows_what_is_not_the_default():
+    assert [repr(losses.by_name(name)) for name in ("softmax_cross_entropy", "huber")] == [
+        "SoftmaxCrossEntropy()",
+        "Huber()",
+    ]
+    for said in (
+        "SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0], ignore_index=255)",
+        "BinaryCrossEntropy(positive_weight=[3.0])",
+        "MeanSquaredError(reduction='half_sum')",
+        "Huber(delta=0.5)",
+    ):
+        assert repr(eval(said, vars(losses))) == said

@@ -18,6 +18,7 @@ from xpnet.training import metrics
     [
         (lambda: optim.by_name("adan"), "adam"),
         (lambda: losses.by_name("softmax_crossentropy"), "softmax_cross_entropy"),
+        (lambda: losses.by_name("squared_error"), "mean_squared_error"),
         (lambda: init.by_name("he-norm"), "he_normal"),
         (lambda: Activation("ReLU"), "relu"),
         (lambda: Activation("leaky_relu", slop=0.1), "slope"),
@@ -38,6 +39,12 @@ from xpnet.training import metrics
 def test_what_was_meant_is_said(look_up: Callable[[], object], meant: str) -> None:
     with pytest.raises(Exception, match=rf"did you mean '{meant}'\? (There are|It has) .*{meant}"):
         look_up()
+
+
+def test_an_ending_of_several_names_may_mean_any_of_them() -> None:
+    with pytest.raises(ValueError, match=r"did you mean 'softmax_cross_entropy' or 'binary_cross_entropy'\?"):
+        losses.by_name("cross_entropy")
+    assert near("ReLU", ["leaky_relu", "relu"]) == "; did you mean 'relu'?"
 
 
 def test_from_the_environment(monkeypatch) -> None:

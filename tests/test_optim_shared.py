@@ -274,6 +274,21 @@ def test_state_goes_to_another_library_and_back(xp, rng, kind):
         assert_close(a, states[1][name], terms=100)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rate_of_0_freezes(xp, rng, kind):
+    shared = {"weight_decay": 0.1, "l1": 0.01, "max_norm": 0.1}
+    for pattern in ("0.*", "*"):
+        model = _model()
+        before = _host(model)
+        optimizer = getattr(optim, kind)(0.05, groups=[{"match": pattern, "lr": 0}], **shared)
+        for _ in range(3):
+            _set_grads(model, rng)
+            optimizer.update(model)
+        for name, now in _host(model).items():
+            frozen = pattern == "*" or name.startswith("0.")
+            assert np.array_equal(now, before[name]) == frozen, name
+
+
 def test_a_copy_of_optimizer_and_model_keeps_its_groups(xp, rng):
     model, optimizer = _model(), optim.Momentum(0.1, groups=[{"match": "*.b", "lr": 0.5}])
     _set_grads(model, rng)
@@ -315,7 +330,7 @@ def test_groups_hold_after_the_model_becomes_part_of_another(xp, rng):
         ([{"match": 3}], r"SGD: 'match' of a group must be a pattern or a function of the parameter, got 3"),
         ([{"match": "*", "lr": None}], r"SGD: lr of a group must be a number, got None; leave it out of the group"),
         ([{"match": "*", "l1": "a"}], r"SGD: l1 must be a number, at least 0\.0; got 'a'$"),
-        ([{"match": "*", "lr": 0.0}], r"SGD: lr must be finite, above 0\.0; got 0\.0"),
+        ([{"match": "*", "lr": -0.5}], r"SGD: lr must be finite, at least 0\.0; got -0\.5"),
         ([{"match": "*", "weight_decay": -1.0}], r"SGD: weight_decay must be finite, at least 0\.0; got -1\.0"),
     ],
 )

@@ -18,7 +18,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     A crash at any moment, of the program or of the machine, leaves the former file or the finished one.
     Whatever ends the block early, Ctrl-C included, removes the temporary file and leaves a former
-    file at `path` as it was.
+    file at `path` as it was. A link stays, and the file that it names is replaced; what is no file, such as
+    ``/dev/stdout`` or a named pipe, is written to.
 
     Parameters
     ----------
@@ -40,6 +41,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ['a.bin']
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb") as file:  # the rename would put a file in the place of the device
+            yield file
+        return
+    asked, path = path, Path(os.path.realpath(path))
     # The same folder, since a rename is atomic only within one file system. Not tempfile: its files
     # are readable by the owner alone, and a rename keeps that, whatever the user's umask says.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
@@ -52,7 +58,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the one that whoever reads the message knows
+            error.filename = str(asked)  # the one that whoever reads the message knows
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

@@ -109,6 +109,14 @@ class Loss:
         """Return the loss without keeping anything."""
         return self._forward(y, t)[0]
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"{type(self).__name__}({settings})"
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that `repr` shows: those that are not the default."""
+        return {}
+
 
 class _Weights:
     """Weights given as numbers, as arrays where a loss needs them; the latest is kept for the next step."""
@@ -122,6 +130,10 @@ class _Weights:
                 raise ArgumentError(operation, f"{name} must be one number a class, finite and at least 0, got {host}")
             self.values = host
         self._array: Any = None
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return the weights as the one setting `name`, or nothing if there are none."""
+        return {} if self.values is None else {name: self.values.tolist()}
 
     def beside(self, y: Array) -> Array | None:
         """Return the weights in the library and device of `y`, in its type or, for a half type, in float32."""
@@ -179,6 +191,11 @@ class SoftmaxCrossEntropy(Loss):
         self.class_weights = _Weights("SoftmaxCrossEntropy", "class_weights", class_weights)
         self.ignore_index = ignore_index
 
+    def _settings(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        shown |= self.class_weights.settings("class_weights")
+        return shown if self.ignore_index is None else shown | {"ignore_index": self.ignore_index}
+
     def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
         return softmax_cross_entropy_forward(
             y,
@@ -235,6 +252,9 @@ class BinaryCrossEntropy(Loss):
         super().__init__()
         self.positive_weight = _Weights("BinaryCrossEntropy", "positive_weight", positive_weight)
 
+    def _settings(self) -> dict[str, Any]:
+        return self.positive_weight.settings("positive_weight")
+
     def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
         return binary_cross_entropy_forward(y, t, self.positive_weight.beside(y))
 
@@ -264,6 +284,9 @@ class MeanSquaredError(Loss):
                 "MeanSquaredError", f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}"
             )
         self.reduction = reduction
+
+    def _settings(self) -> dict[str, Any]:
+        return {} if self.reduction == "mean" else {"reduction": self.reduction}
 
     def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
         return mean_squared_error_forward(y, t, reduction=self.reduction)
@@ -314,6 +337,9 @@ class Huber(Loss):
         super().__init__()
         check_delta("Huber", delta)
         self.delta = delta
+
+    def _settings(self) -> dict[str, Any]:
+        return {} if self.delta == 1.0 else {"delta": self.delta}
 
     def _forward(self, y: Array, t: Array) -> tuple[Array, Any]:
         return huber_forward(y, t, delta=self.delta)

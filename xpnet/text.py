@@ -106,7 +106,8 @@ def _value(text: str) -> Any:
 def near(wrong: str, known: Iterable[str], *, least: float = 0.6) -> str:
     """Return ``"; did you mean ...?"`` if something known looks like what is wrong, else nothing.
 
-    Capitals, and dashes in place of underscores, count for nothing.
+    Capitals, and dashes in place of underscores, count for nothing. Names that end in what is wrong are all told: of
+    ``softmax_cross_entropy`` and ``binary_cross_entropy``, either may be meant by ``cross_entropy``.
 
     Parameters
     ----------
@@ -122,10 +123,14 @@ def near(wrong: str, known: Iterable[str], *, least: float = 0.6) -> str:
     "; did you mean 'epochs'?"
     """
     words = difflib.SequenceMatcher(b=_plain(wrong))
-    alike = {}
+    alike, longer = {}, []
     for name in known:
         words.set_seq1(_plain(name))
         alike[name] = words.ratio()
+        if _plain(name).endswith(f"_{_plain(wrong)}"):
+            longer.append(name)
+    if 1 <= len(longer) <= 3 and max(alike.values()) < 1.0:
+        return f"; did you mean {' or '.join(map(repr, longer))}?"
     nearest = max(alike, key=alike.__getitem__, default="")  # of equals the first
     return f"; did you mean {nearest!r}?" if alike.get(nearest, 0.0) >= least else ""
 

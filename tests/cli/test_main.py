@@ -105,6 +105,7 @@ def test_wrong_arguments_are_code_2(capsys) -> None:
         (DataError("no data"), 1),
         (MissingDependencyError("plots need matplotlib"), 1),
         (FileNotFoundError(2, "No such file", "x"), 1),
+        (PermissionError(13, "Permission denied", "runs"), 1),
         (OSError(28, "No space left"), 1),
         (ValueError("several\n  lines"), 1),
         (MemoryError(), 1),
@@ -121,9 +122,11 @@ def test_errors_end_in_one_line_and_a_code(capsys, error, code, verbose) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
     assert lines[-1].endswith(" (while testing)")
-    said = {FileNotFoundError: "x: No such file", OSError: "No space left"}.get(
-        type(error), " ".join(f"{error}".split())
-    )
+    said = {
+        FileNotFoundError: "x: No such file; check the path",
+        PermissionError: "runs: Permission denied; check the permissions, or name another place",
+        OSError: "No space left; make room, or name another place",
+    }.get(type(error), " ".join(f"{error}".split()))
     assert lines[-1].startswith(f"error: {said}")
     assert (lines[0] == "Traceback (most recent call last):") == verbose
     assert len(lines) == 1 or verbose
@@ -190,6 +193,17 @@ def test_a_closed_stdout_leaves_the_result_as_it_is(monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)  # as Python has it after >&-
     assert guarded(lambda: print("unheard") or 0) == 0
     assert guarded(lambda: 1) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_the_output_cannot_show_is_no_error(encoding) -> None:
+    code = (
+        "import sys; from xpnet.cli.guard import guarded\n"
+        "sys.exit(guarded(lambda: print('gr\\xf6\\udcff') or 0))\n"  # the last as Python has a byte that is no UTF-8
+    )
+    shown = "gr\\xf6\\udcff" if encoding == "ascii" else "grö\\udcff"
+    process = run("-c", code, PYTHONIOENCODING=encoding)
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"{shown}\n", "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE there")

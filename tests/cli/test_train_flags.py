@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from xpnet import data, models, optim
 from xpnet.cli import main
+from xpnet.data import augment
 from xpnet.run import Settings
 
 for module in ("safetensors", "sklearn", "tomli_w", "matplotlib"):
@@ -52,3 +54,14 @@ def test_a_value_that_begins_with_a_minus_is_one(capsys, monkeypatch, tmp_path) 
     for flag, message in (("--lr", "lr must be "), ("--epochs", "epochs must be ")):
         assert main([*plain, flag, "-1"]) in (1, 2)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["100", "1"])
+def test_help_lists_what_there_is_to_name(capsys, monkeypatch, columns) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["train", "--help"]) == 0
+    words = set(capsys.readouterr().out.replace(",", " ").split())
+    optimizers = {
+        n.lower() for n, made in vars(optim).items() if isinstance(made, type) and optim.Optimizer in made.__mro__[1:]
+    }
+    assert {*models.names(), *data.names(), *augment.names(), *optimizers} <= words

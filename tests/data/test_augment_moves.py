@@ -70,12 +70,13 @@ def test_shift(xp, rng, shape, most):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_flip(xp, rng, shape):
+def test_flips(xp, rng, shape):
     x = rng.normal(size=shape).astype(np.float32)
     params = np.arange(shape[0]) % 2 == 0
-    y = xp.to_numpy(augment.HorizontalFlip().apply(xp.asarray(x), params))
-    for n, flipped in enumerate(params):
-        np.testing.assert_array_equal(y[n], x[n, :, :, ::-1] if flipped else x[n], strict=True)
+    for flip, mirrored in ((augment.HorizontalFlip(), x[..., ::-1]), (augment.VerticalFlip(), x[..., ::-1, :])):
+        y = xp.to_numpy(flip.apply(xp.asarray(x), params))
+        for n, flipped in enumerate(params):
+            np.testing.assert_array_equal(y[n], mirrored[n] if flipped else x[n], strict=True)
 
 
 def test_two_flips_are_none(xp, rng):
@@ -137,7 +138,8 @@ def test_centres_of_cutout_are_equally_likely(rng):
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_share_of_flips(rng, p):
-    assert augment.HorizontalFlip(p).draw(20_000, (1, 2, 2), rng).mean() == pytest.approx(p, abs=0.02)
+    for flip in (augment.HorizontalFlip(p), augment.VerticalFlip(p)):
+        assert flip.draw(20_000, (1, 2, 2), rng).mean() == pytest.approx(p, abs=0.02)
 
 
 # --- any sizes -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from xpnet.data.augment import (
     RandomShift,
     Rotation,
     Scaling,
+    VerticalFlip,
 )
 
 EACH = [
@@ -28,6 +29,7 @@ EACH = [
     RandomCrop(2, size=(3, 4), mode="reflect"),
     RandomShift(0.3),
     HorizontalFlip(),
+    VerticalFlip(0.3),
     RandomAffine(20, (0.7, 1.3), 0.1, fill=0.5),
     Rotation(45),
     Scaling((0.5, 1.5)),

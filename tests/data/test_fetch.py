@@ -182,8 +182,8 @@ def test_all_mirrors_fail(tmp_path, monkeypatch, server):
     with pytest.raises(DataError) as caught:
         fetch_from("missing", "wrong", "short", "announced", "redirect")
     message = str(caught.value)
-    for place in ("data/mnist", "data/MNIST/raw", "data", "cache/mnist", "cache/MNIST/raw"):
-        assert f"  {tmp_path / place}\n" in message
+    *places, last = ("data/mnist", "data/MNIST/raw", "data", "cache/mnist", "cache/MNIST/raw")
+    assert "".join(f"  {tmp_path / place},\n" for place in places) + f"  {tmp_path / last}.\n" in message
     for failure in (
         f"https://mirror/missing/{NAME}.gz: HTTP 404 Not Found",
         f"https://mirror/wrong/{NAME}.gz: wrong checksum: MD5 ",

@@ -39,6 +39,14 @@ def test_train_false_keeps_nothing(xp, rng):
         model.backward(model(x))
 
 
+@pytest.mark.parametrize("x", [[[1.0, 2.0]], None, 3.0])
+def test_what_is_no_array_is_refused_by_name(x):
+    model = _net().build((2, 6, 6))
+    for forward in (model.forward, model.predict):
+        with pytest.raises(DTypeError, match=r"expected an array, got (list|NoneType|float) .*xpnet.backend.asarray"):
+            forward(x)
+
+
 def test_backward_takes_its_forward_once(rng):
     layer = Dense(2).build((3,))
     x = rng.normal(size=(4, 3)).astype(np.float32)

@@ -7,7 +7,18 @@ import pytest
 
 from xpnet import backend, optim
 from xpnet.errors import BackendUnavailableError, WeightsError
-from xpnet.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Pool2D, Residual, Sequential
+from xpnet.layers import (
+    BatchNorm,
+    Conv2D,
+    ConvTranspose2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Pool2D,
+    ReLU,
+    Residual,
+    Sequential,
+)  # fmt: skip
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.optim import SGD
 from xpnet.testing import assert_close
@@ -231,3 +242,27 @@ def test_layers_moved_one_by_one_keep_their_names(xp, rng):
     x, t = rng.standard_normal((4, 5)).astype("float32"), rng.integers(0, 3, 4)
     train_step(model, SoftmaxCrossEntropy(), optimizer := optim.Adam(), x, t)
     assert set(optimizer.state_dict()) == {"step", "lr"} | {f"{kind}.{name}" for kind in "mv" for name in names}
+
+
+def test_weights_of_torch_come_over_as_the_documentation_says(rng):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    theirs = nn.Sequential(
+        *(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.ConvTranspose2d(4, 3, 2, stride=2), nn.Flatten(), nn.Linear(3 * 6 * 8, 5)),
+    )
+    theirs(torch.tensor(rng.normal(size=(7, 2, 6, 8)).astype(np.float32)))  # running statistics other than 0 and 1
+    theirs.eval()
+    ours = Sequential(
+        *(Conv2D(4, 3, padding=1), BatchNorm(), ReLU(), Pool2D(2)),
+        *(ConvTranspose2D(3, 2, stride=2), Flatten(), Dense(5)),
+    ).build((2, 6, 8))
+    given = {name: a.numpy() for name, a in theirs.state_dict().items()}
+    ours.load_state_dict(
+        {f"{i}.W": given[f"{i}.weight"] for i in (0, 4)}
+        | {f"{i}.b": given[f"{i}.bias"] for i in (0, 4, 6)}
+        | {"1.gamma": given["1.weight"], "1.beta": given["1.bias"], "6.W": given["6.weight"].T}
+        | {name: given[name] for name in ("1.running_mean", "1.running_var")}
+    )
+    x = rng.normal(size=(3, 2, 6, 8)).astype(np.float32)
+    assert_close(ours.predict(x), theirs(torch.tensor(x)).detach().numpy(), terms=3 * 6 * 8)

@@ -112,14 +112,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
     versions, usable = report["versions"], {status["name"] for status in report["backends"] if status["usable"]}
     driver = driver_version()
     if driver is not None and "cupy" not in usable:
-        if driver >= 12000:
-            advice.append(
-                f"there is an NVIDIA driver: pip install 'xpnet[cuda{min(13, driver // 1000)}]' to use the GPU"
-            )
-        else:
-            advice.append(
-                f"the NVIDIA driver is of CUDA {report['cuda']['driver']}; CuPy needs one of CUDA 12 or later"
-            )
+        advice.append(_driver_advice(driver, report["cuda"]["driver"]))
     if report["selected"]["error"]:
         advice.append("XPNET_BACKEND or XPNET_DTYPE selects what cannot be used here; change or unset it")
     advice += [
@@ -136,14 +129,24 @@ def _advice(report: dict[str, Any]) -> list[str]:
     threads = max((int(library.get("num_threads") or 0) for library in report["blas"]), default=0)
     if cores and threads > max(1, cores):
         advice.append(f"{threads} BLAS threads on {cores:g} cores wait for each other: set OPENBLAS_NUM_THREADS")
-    advice += [
+    return advice + _data_advice(report["data"])
+
+
+def _driver_advice(driver: int, shown: str) -> str:
+    if driver >= 12000:
+        return f"there is an NVIDIA driver: pip install 'xpnet[cuda{min(13, driver // 1000)}]' to use the GPU"
+    return f"the NVIDIA driver is of CUDA {shown}; CuPy needs one of CUDA 12 or later"
+
+
+def _data_advice(places: list[dict[str, Any]]) -> list[str]:
+    advice = [
         f"{place['name']}={place['path']} is no folder that can be read"
-        for place in report["data"]
+        for place in places
         if not place["there"] and place["name"] != "cache"  # which appears with the first download
     ]
     advice += [
         f"{name} in {place['path']} lacks {', '.join(files)}; put what is missing there"
-        for place in report["data"]
+        for place in places
         for name, files in place["incomplete"].items()
     ]
     return advice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -19,6 +20,13 @@ UNUSABLE = 2  # what argparse returns for a command line that it cannot parse, t
 INTERRUPTED = 130  # the shell's code for a process that Ctrl-C ended
 TERMINATED = 143  # for one that SIGTERM ended
 BROKEN_PIPE = 141  # and for one whose reader has gone
+
+REMEDIES = {  # after what the system says of a file
+    errno.ENOENT: "; check the path",
+    errno.EACCES: "; check the permissions, or name another place",
+    errno.EROFS: "; name another place",
+    errno.ENOSPC: "; make room, or name another place",
+}
 
 
 def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> int:
@@ -46,6 +54,7 @@ def guarded(function: Callable[..., int], *args: Any, verbose: bool = False) -> 
     >>> guarded(lambda n: n, 0)
     0
     """
+    _print_any_name()
     termination = Termination()
     try:
         with termination:
@@ -72,11 +81,21 @@ def interrupted(*, verbose: bool = False) -> int:
     return _report("interrupted", INTERRUPTED, verbose)
 
 
+def _print_any_name() -> None:
+    """Have characters that the output's encoding lacks, as in the name of a file, printed as escapes, not as an error.
+
+    Python does so on stderr by itself. A way that it has on stdout, as in the locale C, stays.
+    """
+    if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _describe(error: BaseException) -> str:
     notes = getattr(error, "__notes__", [])
     said = f"{error}"
     if isinstance(error, OSError) and error.strerror and error.filename2 is None:  # Python's own begins with a number
         said = f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
+        said += REMEDIES.get(error.errno or 0, "")
     return " ".join(said.split()) + "".join(f" ({note})" for note in notes) or type(error).__name__
 
 

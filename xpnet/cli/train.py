@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import functools
 import shlex
+import shutil
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -16,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnet import data, models
 from xpnet.cli.arguments import braces, choice, command_line
 from xpnet.cli.guard import INTERRUPTED, guarded
+from xpnet.data import augment
 from xpnet.distributed import Communicator, ending_together
 from xpnet.distributed.launch import KINDS, choose, join
 from xpnet.models.spec import is_own
@@ -31,7 +35,7 @@ __all__ = ["add_arguments", "add_parser", "run", "script"]
 
 NONE = "none"  # the flag's word for what a TOML file says by leaving a setting out
 
-EPILOG = """examples:
+EXAMPLES = """examples:
   xpnet train --model lenet --data mnist --epochs 2
   xpnet train --model resnet20 --data cifar10 --augment crop:4,flip --validation 0.1 --schedule cosine
   xpnet train --config runs/lenet-mnist/settings.toml --seed 1 --augment none
@@ -43,31 +47,26 @@ EPILOG = """examples:
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("train", help="train a model on a data set and leave everything in a folder")
-    parser.epilog, parser.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
+    parser.epilog, parser.formatter_class = f"{_names()}\n\n{EXAMPLES}", argparse.RawDescriptionHelpFormatter
     add_arguments(parser, Settings())
     parser.set_defaults(func=run)
+
+
+def _names() -> str:
+    """Return what there is to name, in lines about as wide as argparse makes its own."""
+    known = {"models": models.names(), "data sets": data.names(), "augmentations": augment.names()}
+    width = max(40, shutil.get_terminal_size().columns - 2)
+    return "\n".join(
+        textwrap.fill(", ".join(names), width, initial_indent=f"{what}: ", subsequent_indent="  ")
+        for what, names in known.items()
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     """Add a flag for each of the settings, and where they come from and the results go."""
     kinds = typing.get_type_hints(Settings)
     for field in dataclasses.fields(Settings):
-        default = getattr(defaults, field.name)
-        shown = "" if default is None else f" ({default})"
-        kind, choices = kinds[field.name], field.metadata.get("choices")
-        optional = isinstance(kind, types.UnionType)
-        if optional:
-            kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
-            choices = choices and (*choices, NONE)
-            shown += f"; or {NONE}"
-        parse = choice(choices) if choices else kind
-        parser.add_argument(
-            "--" + field.name.replace("_", "-"),
-            type=_or_none(parse, kind) if optional else parse,
-            metavar=field.metadata.get("metavar") or (braces(choices) if choices else _metavar(kind)),
-            default=argparse.SUPPRESS,
-            help=(field.metadata["help"] + shown).replace("%", "%%"),
-        )
+        _add_setting(parser, field, kinds[field.name], getattr(defaults, field.name))
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="for the results; by default a new one, runs/MODEL-DATA"
     )
@@ -95,6 +94,25 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         help="take batch size and learning rate for those of one process, and scale both by their number",
     )
     parser.set_defaults(base=defaults, command=shlex.join(["xpnet", *sys.argv[1:]]))
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any, default: Any) -> None:
+    """Add the flag of one setting; what was not given is not among the parsed arguments, so that a file may say it."""
+    shown = "" if default is None else f" ({default})"
+    choices = field.metadata.get("choices")
+    optional = isinstance(kind, types.UnionType)
+    if optional:
+        kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+        choices = choices and (*choices, NONE)
+        shown += f"; or {NONE}"
+    parse = choice(choices) if choices else kind
+    parser.add_argument(
+        "--" + field.name.replace("_", "-"),
+        type=_or_none(parse, kind) if optional else parse,
+        metavar=field.metadata.get("metavar") or (braces(choices) if choices else _metavar(kind)),
+        default=argparse.SUPPRESS,
+        help=(field.metadata["help"] + shown).replace("%", "%%"),
+    )
 
 
 def _or_none(parse: Callable[[str], Any], kind: type) -> Callable[[str], Any]:

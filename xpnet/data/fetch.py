@@ -186,12 +186,10 @@ def _reason(error: Exception) -> str:
 
 def _not_found(name: str, remedy: str, places: Sequence[Path], failures: Sequence[str]) -> str:
     chosen = os.environ.get("XPNET_DATA")
-    lines = [f"{name} (or {name}.gz) was not found. Looked in:"]
-    lines += [f"  {place}" for place in places]
-    lines += ["Downloads:", *(f"  {failure}" for failure in failures or ["no mirror is known"])]
-    lines += [
-        f"Remedy: put {remedy} into {places[0]}, or set",
-        "XPNET_DATA to the folder that holds such a folder"
-        + (f" (it is now {chosen!r})." if chosen else " (it is not set now)."),
-    ]
-    return "\n".join(lines)
+    looked = ",\n  ".join(map(str, places))  # with stops, since the command line makes one line of it
+    tried = ";\n  ".join(failures or ["no mirror is known"])
+    now = f"it is now {chosen!r}" if chosen else "it is not set now"
+    return (
+        f"{name} (or {name}.gz) was not found. Looked in:\n  {looked}.\nDownloads:\n  {tried}.\n"
+        f"Remedy: put {remedy} into {places[0]}, or set\nXPNET_DATA to the folder that holds such a folder ({now})."
+    )

@@ -123,6 +123,7 @@ from xpnet.functional.regression_loss import (
     mean_squared_error_backward,
     mean_squared_error_forward,
 )
+from xpnet.functional.reshape import ReshapeCtx, reshape_backward, reshape_forward
 from xpnet.functional.softmax import (
     SoftmaxCtx,
     log_softmax_backward,
@@ -130,6 +131,7 @@ from xpnet.functional.softmax import (
     softmax_backward,
     softmax_forward,
 )
+from xpnet.functional.upsample import Upsample2DCtx, upsample2d_backward, upsample2d_forward
 
 __all__ = [
     "ActivationCtx",
@@ -156,9 +158,11 @@ __all__ = [
     "MeanSquaredErrorCtx",
     "PReLUCtx",
     "Pool2DCtx",
+    "ReshapeCtx",
     "ShapeCtx",
     "SoftmaxCrossEntropyCtx",
     "SoftmaxCtx",
+    "Upsample2DCtx",
     "adaptive_pool2d_backward",
     "adaptive_pool2d_forward",
     "affine_backward",
@@ -225,6 +229,8 @@ __all__ = [
     "relu6_forward",
     "relu_backward",
     "relu_forward",
+    "reshape_backward",
+    "reshape_forward",
     "selu_backward",
     "selu_forward",
     "sigmoid_backward",
@@ -243,4 +249,6 @@ __all__ = [
     "step_forward",
     "tanh_backward",
     "tanh_forward",
+    "upsample2d_backward",
+    "upsample2d_forward",
 ]

@@ -39,6 +39,7 @@ from xpnet.layers.parameter import Parameter
 from xpnet.layers.pool import Pool2D
 from xpnet.layers.prelu import PReLU
 from xpnet.layers.separable import SeparableConv2D
+from xpnet.layers.upsample import Reshape, Upsample2D
 
 __all__ = [
     "ELU",
@@ -76,6 +77,7 @@ __all__ = [
     "Pool2D",
     "ReLU",
     "ReLU6",
+    "Reshape",
     "Residual",
     "SeparableConv2D",
     "Sequential",
@@ -86,5 +88,6 @@ __all__ = [
     "Softsign",
     "Step",
     "Tanh",
+    "Upsample2D",
     "observing",
 ]

@@ -34,9 +34,9 @@ def from_nchw(x: Array, data_format: str) -> Array:
 def image_shape(operation: str, input_shape: tuple[int, ...], data_format: str) -> tuple[int, int, int]:
     """Return (C, H, W) of an input shape without the batch, or refuse one that is no image's."""
     if len(input_shape) != 3:
+        axes = ", ".join(data_format[1:])
         raise ShapeError(
-            operation,
-            f"the input must be images {tuple(data_format[1:])} without the batch, got shape {tuple(input_shape)}",
+            operation, f"the input must be images ({axes}) without the batch, got shape {tuple(input_shape)}"
         )
     a, b, c = input_shape
     return (a, b, c) if data_format == "NCHW" else (c, a, b)

@@ -25,7 +25,9 @@ def lack_of_memory(error: BaseException, operation: str, what: str) -> OutOfMemo
 
 
 def describe(x: Array) -> str:
-    """Return shape and type of an array in words."""
+    """Return shape and type of an array in words; of what is none, only its type: that is the error under way."""
+    if not hasattr(x, "shape"):
+        return type(x).__name__
     return f"{tuple(x.shape)} {backend.dtype_name(x.dtype)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpnet.init import Initializer
-from xpnet.layers import Activation, Conv2D, Dense, Flatten, Pool2D, Sequential
+from xpnet.layers import Activation, Conv2D, Dense, Flatten, Layer, Pool2D, Sequential
 
 __all__ = ["LeNet"]
 
@@ -56,23 +56,21 @@ class LeNet(Sequential):
         if variant not in VARIANTS:
             raise ValueError(f"LeNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
         self.variant = variant
-        before = activation if variant == "modern" else None
-        mode, padding = ("max", 0) if variant == "modern" else ("average", 2)
-        layers = {
-            "conv1": Conv2D(6, 5, padding=padding, activation=before, init=init),
-            "pool1": Pool2D(2, mode=mode),
-            "conv2": Conv2D(16, 5, activation=before, init=init),
-            "pool2": Pool2D(2, mode=mode),
-            "flatten": Flatten(),
-            "dense1": Dense(120, activation=activation, init=init),
-            "dense2": Dense(84, activation=activation, init=init),
-            "output": Dense(classes, init=init),
-        }
-        if variant == "1998":
-            named = []
-            for name, layer in layers.items():
-                named.append((name, layer))
-                if name.startswith("pool"):
-                    named.append((name.replace("pool", "activation"), Activation(activation)))
-            layers = dict(named)
-        super().__init__(layers)
+        modern = variant == "modern"
+
+        def stage(number: int, filters: int, padding: int) -> dict[str, Layer]:
+            convolution = Conv2D(filters, 5, padding=padding, activation=activation if modern else None, init=init)
+            pooling = Pool2D(2, mode="max" if modern else "average")
+            layers: dict[str, Layer] = {f"conv{number}": convolution, f"pool{number}": pooling}
+            return layers if modern else layers | {f"activation{number}": Activation(activation)}
+
+        super().__init__(
+            stage(1, 6, padding=0 if modern else 2)
+            | stage(2, 16, padding=0)
+            | {
+                "flatten": Flatten(),
+                "dense1": Dense(120, activation=activation, init=init),
+                "dense2": Dense(84, activation=activation, init=init),
+                "output": Dense(classes, init=init),
+            }
+        )

@@ -65,7 +65,8 @@ class Optimizer:
         Parameters with settings of their own: ``[{"match": "*.b", "lr": 0.1, "weight_decay": 0.0}, ...]``.
         ``"match"`` is a pattern for the parameter's name (``fnmatch``) or a function of the `Parameter`;
         the first that fits holds. A function in place of the sequence returns the settings, or None.
-        Settings: ``lr``, ``weight_decay``, ``l1``, ``max_norm``; what is not there is the optimizer's.
+        Settings: ``lr``, ``weight_decay``, ``l1``, ``max_norm``; what is not there is the optimizer's. With ``lr`` 0
+        the parameters are frozen: they stay as they are, to the bit.
         When the optimizer's `lr` changes, a group's changes in proportion. A group's decay applies to
         all that it matches, biases too.
 
@@ -231,7 +232,7 @@ class Optimizer:
         find(self._kernel(), backend.array_namespace(w))(w, g, **state, **self._settings(), lr=lr, **more)
 
     def _limit(self, segment: Segment, groups: list[GroupSettings]) -> None:
-        limits = [own.get("max_norm", self.max_norm) for own in groups]
+        limits = [own.get("max_norm", self.max_norm) if own.get("lr") != 0.0 else None for own in groups]
         if any(limit is not None for limit in limits):
             for p, w, limit in zip(segment.parameters, segment.views(), limits, strict=True):
                 if limit is not None and p.decay and p.unit_axis is not None:
@@ -251,7 +252,7 @@ class Optimizer:
         if not any("lr" in own for own in self._own[i]):
             return self.lr
         ratios = self._per_element("lr", i, segment, 1.0, lambda p, own: own.get("lr", self._first_lr) / self._first_lr)
-        return self.lr if ratios is None else self.lr * ratios
+        return 0.0 if ratios is None else self.lr * ratios  # None: they are all 0
 
     def _coefficient(self, name: str, i: int, segment: Segment) -> Array | None:
         """Return the coefficients of weight decay or l1, one for each element; None if all are 0."""

@@ -20,7 +20,7 @@ Groups = Sequence[GroupSettings] | Callable[[Parameter], GroupSettings | None]
 _REMEDY = "give a list, such as [{'match': '*.b', 'lr': 0.1}]"
 
 LIMITS: dict[str, dict[str, float]] = {
-    "lr": {"above": 0.0},
+    "lr": {"at_least": 0.0},  # at 0 the parameters are frozen
     "weight_decay": {"at_least": 0.0},
     "l1": {"at_least": 0.0},
     "max_norm": {"above": 0.0},

@@ -73,7 +73,9 @@ class Settings:
     batch_norm: str = _field(
         "rank", "with several processes: by the images of each rank, or of all", choices=("rank", "all")
     )
-    optimizer: str = _field("adam", "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, ...", metavar="NAME")
+    optimizer: str = _field(
+        "adam", "sgd, momentum, nesterov, adagrad, adadelta, rmsprop, adam, adamw, lion or lamb", metavar="NAME"
+    )
     lr: float = _field(0.001, "learning rate", above=0.0)
     weight_decay: float = _field(0.0, "L2 coefficient (apart from the gradient for adamw, lamb, lion)", least=0.0)
     clip_norm: float | None = _field(None, "largest norm of the gradient", above=0.0)

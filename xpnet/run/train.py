@@ -108,11 +108,7 @@ def train(
     wanted = settings.data
     settings = comm.from_root(functools.partial(_noted, settings, resume))
     dataset = _one_after_the_other(comm, settings)
-    if settings.top is not None and settings.top >= len(dataset.classes):
-        raise ValueError(
-            f"settings: top must be below the number of classes, {len(dataset.classes)}, got {settings.top}: "
-            "the class is always among so many"
-        )
+    _check_top(settings, len(dataset.classes))
     loader = training_loader(settings, dataset)
     scale = pixel_scale(settings.pixels, dataset.max_value)
     tests = held_out(*dataset.test, scale, on_device=settings.on_device)
@@ -120,15 +116,7 @@ def train(
     watched = tests
     if dataset.validation is not None:
         watched = held_out(*dataset.validation, scale, on_device=settings.on_device)
-    about: dict[str, Any] = {
-        "command": command,
-        "settings": settings.to_dict(),
-        "data": dataset.name,
-        "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
-        "scale": list(scale),
-        "max_value": dataset.max_value,
-    }
+    about = _about(settings, dataset, scale, command)
     best = "validation_loss" if settings.validation else None
     checkpoint = Checkpoint(folder, every_seconds=CHECKPOINT_SECONDS, best=best, about=about)
     stand_in = dataset.name == "digits" and settings.data != wanted
@@ -148,19 +136,48 @@ def train(
     if verbose:
         print(_opening(dataset, chosen, comm))
         print(model.summary())
-        if resume:
-            print(f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches")
-        elif settings.weights is not None:
-            print(f"weights of {file_of(settings.weights)}")
+        if begun := _begun(settings, trainer, resume):
+            print(begun)
     with _placed(trainer, folder):
         history = trainer.fit(loader, watched, until=settings.epochs, verbose=verbose)
-    described = origin(about["command"], chosen) | {
-        "model": type(model).__name__,
-        "parameters": sum(p.size for p in model.parameters()),
+    record = about | _described(model, about["command"], chosen, comm)
+    return _finish(trainer, folder, history, tests, checkpoint, record, verbose, comm)
+
+
+def _check_top(settings: Settings, classes: int) -> None:
+    """Refuse ``--top`` of as many as there are, once the data say how many that is."""
+    if settings.top is not None and settings.top >= classes:
+        raise ValueError(
+            f"settings: top must be below the number of classes, {classes}, got {settings.top}: "
+            "the class is always among so many"
+        )
+
+
+def _about(settings: Settings, dataset: Dataset, scale: tuple[float, float], command: str) -> dict[str, Any]:
+    """Return what a checkpoint notes: all that is needed to use its model without the data."""
+    return {
+        "command": command,
+        "settings": settings.to_dict(),
+        "data": dataset.name,
+        "classes": list(dataset.classes),
+        "input_shape": list(dataset.input_shape),
+        "scale": list(scale),
+        "max_value": dataset.max_value,
     }
-    if comm.size > 1:
-        described["ranks"] = comm.size
-    return _finish(trainer, folder, history, tests, checkpoint, about | described, verbose, comm)
+
+
+def _described(model: Layer, command: str, chosen: Backend, comm: Communicator) -> dict[str, Any]:
+    """Return what ``history.json`` notes of where the numbers come from."""
+    described = origin(command, chosen)
+    described |= {"model": type(model).__name__, "parameters": sum(p.size for p in model.parameters())}
+    return described | ({"ranks": comm.size} if comm.size > 1 else {})
+
+
+def _begun(settings: Settings, trainer: Trainer, resume: bool) -> str:
+    """Return in words what a run goes on from, or nothing if its weights are drawn."""
+    if resume:
+        return f"resumed after {len(trainer.history)} epochs and {trainer.position.batch} batches"
+    return "" if settings.weights is None else f"weights of {file_of(settings.weights)}"
 
 
 @contextlib.contextmanager

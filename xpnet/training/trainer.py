@@ -290,7 +290,7 @@ class Trainer:
         if not self._learn(loader, title, interrupt, verbose):
             self.history.interrupted = self._interrupted
             return
-        seconds, trained = self.position.seconds, self.position.means.read()
+        trained = self.position.means.read()
         if not math.isfinite(trained.loss):
             raise NonFiniteError(
                 "Trainer.fit",
@@ -303,18 +303,7 @@ class Trainer:
             if isinstance(held_out, Loader) and held_out is not loader:
                 held_out.epoch = number - 1  # so that a resumed run measures what the unbroken one would have
             measured = self.evaluate(held_out)
-        epoch = Epoch(
-            number,
-            trained.loss,
-            trained.accuracy,
-            None if measured is None else measured.loss,
-            None if measured is None else measured.accuracy,
-            self.optimizer.lr,
-            seconds,
-            self.position.means.samples / seconds,
-            {} if measured is None else {name: _plain(value) for name, value in measured.metrics.items()},
-            self.position.skipped,
-        )
+        epoch = self._measured_epoch(number, trained, measured)
         previous = self.history.epochs[-1] if self.history.epochs else None
         self.history.epochs.append(epoch)
         self.position = Position(loader=self.position.loader, epoch=loader.epoch)
@@ -326,6 +315,22 @@ class Trainer:
         self.parallel.end_epoch(self)
         self._agree(interrupt)
         self.history.interrupted = self._interrupted and not self.ending
+
+    def _measured_epoch(self, number: int, trained: Evaluation, measured: Evaluation | None) -> Epoch:
+        """Return the record of the epoch that has just been learnt."""
+        position = self.position
+        return Epoch(
+            number,
+            trained.loss,
+            trained.accuracy,
+            None if measured is None else measured.loss,
+            None if measured is None else measured.accuracy,
+            self.optimizer.lr,
+            position.seconds,
+            position.means.samples / position.seconds,
+            {} if measured is None else {name: _plain(value) for name, value in measured.metrics.items()},
+            position.skipped,
+        )
 
     def _learn(self, loader: Loader, title: str, interrupt: InterruptGuard, verbose: bool) -> bool:
         """Take the steps of an epoch that are still to be taken; False if something ended it early."""

@@ -19,7 +19,7 @@ from xpnet.data.augment.base import Augmentation, Compose
 from xpnet.data.augment.gallery import plot_gallery
 from xpnet.data.augment.mixing import Cutout, MixUp, MixUpParams
 from xpnet.data.augment.normalize import Normalize
-from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift
+from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift, VerticalFlip
 from xpnet.data.augment.spec import names, parse
 from xpnet.data.augment.values import Brightness, Contrast
 
@@ -39,6 +39,7 @@ __all__ = [
     "RandomShift",
     "Rotation",
     "Scaling",
+    "VerticalFlip",
     "affine_matrices",
     "names",
     "parse",

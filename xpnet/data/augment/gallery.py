@@ -13,7 +13,7 @@ from xpnet.backend import Array, device_of, to_numpy
 from xpnet.data.augment.affine import RandomAffine, Rotation, Scaling
 from xpnet.data.augment.base import Augmentation, Compose
 from xpnet.data.augment.mixing import Cutout, MixUp
-from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift
+from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift, VerticalFlip
 from xpnet.data.augment.values import Brightness, Contrast
 from xpnet.errors import ArgumentError, ShapeError
 from xpnet.functional.checks import check_arrays, check_images
@@ -102,6 +102,7 @@ def _one_of_each(x: Array) -> list[Augmentation]:
         RandomCrop(padding=side // 4),
         RandomShift(0.25),
         HorizontalFlip(1.0),
+        VerticalFlip(1.0),
         RandomAffine(30, (0.7, 1.3), 0.1),
         Rotation(45),
         Scaling((0.5, 1.5)),

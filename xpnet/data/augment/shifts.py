@@ -14,7 +14,7 @@ from xpnet.data.augment.base import Augmentation, Shape, check_images_of, per_sa
 from xpnet.data.augment.sampling import MODES, move_pixels
 from xpnet.errors import ArgumentError, ShapeError
 
-__all__ = ["HorizontalFlip", "RandomCrop", "RandomShift"]
+__all__ = ["HorizontalFlip", "RandomCrop", "RandomShift", "VerticalFlip"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,8 +191,50 @@ class HorizontalFlip(Augmentation):
         return rng.random(n) < self.p
 
     def apply(self, x: Array, params: Any) -> Array:
-        xp = check_images_of(self, x)
-        mirrored = per_sample(self, "params", params, x)
-        inner = xp.permute_dims(x, (1, 2, 3, 0))
-        y = xp.where(mirrored, xp.flip(inner, axis=2), inner)
-        return xp.permute_dims(xp.astype(y, x.dtype, copy=False), (3, 0, 1, 2))
+        return _mirrored(self, x, params, axis=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class VerticalFlip(Augmentation):
+    """Mirror top and bottom with probability `p`: for pictures from above or through a microscope.
+
+    ``draw`` gives which ones, bool (N,).
+
+    Parameters
+    ----------
+    p : float, 0 <= p <= 1, default 0.5
+
+    Raises
+    ------
+    ArgumentError
+        If p is no probability.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.data.augment import VerticalFlip
+    >>> x = np.arange(4.0).reshape(2, 1, 2, 1)
+    >>> VerticalFlip().apply(x, np.array([True, False]))[:, 0, :, 0]
+    array([[1., 0.],
+           [2., 3.]])
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "p", _checks.number("VerticalFlip", "p", self.p, 0.0, 1.0))
+
+    def draw(self, n: int, shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+        return rng.random(n) < self.p
+
+    def apply(self, x: Array, params: Any) -> Array:
+        return _mirrored(self, x, params, axis=2)
+
+
+def _mirrored(augmentation: Augmentation, x: Array, params: Any, axis: int) -> Array:
+    """Return images of which those that `params` names are mirrored along an axis of (N, C, H, W)."""
+    xp = check_images_of(augmentation, x)
+    mirrored = per_sample(augmentation, "params", params, x)
+    inner = xp.permute_dims(x, (1, 2, 3, 0))
+    y = xp.where(mirrored, xp.flip(inner, axis=axis - 1), inner)
+    return xp.permute_dims(xp.astype(y, x.dtype, copy=False), (3, 0, 1, 2))

@@ -9,7 +9,7 @@ from xpnet.data.augment.affine import RandomAffine, Rotation, Scaling
 from xpnet.data.augment.base import Augmentation, Compose
 from xpnet.data.augment.mixing import Cutout, MixUp
 from xpnet.data.augment.normalize import Normalize
-from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift
+from xpnet.data.augment.shifts import HorizontalFlip, RandomCrop, RandomShift, VerticalFlip
 from xpnet.data.augment.values import Brightness, Contrast
 from xpnet.errors import ArgumentError
 from xpnet.text import no_such, parse_spec
@@ -39,6 +39,7 @@ _MAKERS: dict[str, Callable[..., Augmentation]] = {
     "rotate": Rotation,
     "scale": _scale,
     "shift": RandomShift,
+    "vertical_flip": VerticalFlip,
 }
 
 
