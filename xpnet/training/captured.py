@@ -21,7 +21,7 @@ __all__ = ["CapturedGradients", "require_cupy"]
 MOST_GRAPHS = 2  # batches of as many shapes: those of the data set, and the short last one
 SETTINGS = ("allow_tf32", "conv_workspace_gpu", "cudnn", "deterministic", "kernels")  # that a step is launched by
 # attributes of layers and losses that come and go
-OF_ONE_STEP = {"_ctx", "_learning", "_moving", "_pending", "_seen_changes", "_store"}
+OF_ONE_STEP = {"_ctx", "_foldable", "_learning", "_moving", "_pending", "_seen_changes", "_store"}
 PLAIN = (bool, int, float, str)  # types of attributes that are the same if they are equal
 
 
