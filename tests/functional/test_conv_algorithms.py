@@ -191,9 +191,11 @@ def test_adam_in_blocks(rng, monkeypatch):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("dtype, close", [("float32", 1e-5), ("float64", 1e-13)])
-def test_a_1x1_kernel_is_a_product_of_channels(threads, stride, dtype, close, monkeypatch, rng):
+@pytest.mark.parametrize("shape", [(5, 4, 3, 7), (64, 16, 4, 8)], ids=["few images", "rows whole pages apart"])
+def test_a_1x1_kernel_is_a_product_of_channels(shape, threads, stride, dtype, close, monkeypatch, rng):
     monkeypatch.setattr(conv, "threads_worth", lambda work: threads)
-    x, W, b, dy = (rng.standard_normal(s).astype(dtype) for s in ((5, 4, 3, 7), (6, 4, 1, 1), (6,), (5, 6, 3, 7)))
+    (N, C, *size), F = shape, 14
+    x, W, b, dy = (rng.standard_normal(s).astype(dtype) for s in (shape, (F, C, 1, 1), (F,), (N, F, *size)))
     every = (slice(None), slice(None), slice(None, None, stride[0]), slice(None, None, stride[1]))
     dy = dy[every]
     expected = np.einsum("nchw,fc->nfhw", x[every], W[:, :, 0, 0]) + b[:, None, None]

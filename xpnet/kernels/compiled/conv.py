@@ -23,7 +23,7 @@ from xpnet.kernels.compiled.work import Work, done
 from xpnet.kernels.geometry import Window
 from xpnet.kernels.layout import batch_first, batch_innermost
 from xpnet.kernels.numpy import conv
-from xpnet.kernels.numpy.conv import is_one_product, scratch
+from xpnet.kernels.numpy.conv import LINE, is_one_product, scratch
 from xpnet.kernels.table import register
 from xpnet.kernels.team import shares
 
@@ -37,6 +37,8 @@ __all__ = [
 
 CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
+SHORT = 128  # channels up to which BLAS goes slowly through rows that lie a multiple of a page apart
+LONG = 256  # elements of a row of an image from which on the loops' tiles are full
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 SCRATCH = 4 << 20  # bytes of one thread for a weight gradient at most: the least workspace of "auto"; equal bits
 WORK = 4_000_000  # multiply-adds for which it is worth to wake another thread
@@ -87,11 +89,23 @@ def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsi
 
 
 def _plan_for(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
-    """Return the plan for what the loops were measured to win at and the workspace has room for, else None.
+    """Return the plan for what the loops were measured to win at and the workspace has room for, else None."""
+    if is_one_product(x, window, groups) and not (kernel == "convolve" and _beats_blas(x, window)):
+        return None
+    return _possible_plan(kernel, x, filters, window, groups)
 
-    The gradients of a 1x1 kernel take BLAS 0.3 to 0.9 of the loops' time, its forward as long.
+
+def _beats_blas(x: np.ndarray, window: Window) -> bool:
+    """Whether the loops win at a 1x1 kernel on `x` (C, H, W, N).
+
+    BLAS takes 0.3 to 0.9 of their time for the weight gradient and 0.6 to 1 for the rest, but for few channels whose
+    rows compete for places in the cache: with vectors of 64 bytes it takes 1.2 to 2.4 times as long there.
     """
-    return None if is_one_product(x, window, groups) else _possible_plan(kernel, x, filters, window, groups)
+    C, H, width, N = x.shape
+    conflict = H * width * N * x.itemsize % PAGE == 0
+    if not (window.is_pointwise and conflict and C <= SHORT and width * N >= LONG):
+        return False
+    return loader.usable("_conv_loops", "convolve", x.dtype) and loader.module("_vectors").VECTOR == LINE
 
 
 def _possible_plan(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
@@ -190,7 +204,9 @@ def conv2d_backward(
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
     work = weight_gradient(inner, dy_inner, W.shape, window, groups, need_db)
     if work is None:
-        return conv.conv2d_backward(dy, x, W, window, groups, need_dx, need_db)
+        alone = need_dx and is_one_product(inner, window, groups)
+        dx, dW, db = conv.conv2d_backward(dy, x, W, window, groups, need_dx and not alone, need_db)
+        return (conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if alone else dx), dW, db
     works = [work]
     dx = _input_gradient(dy_inner, W, window, groups) if need_dx else None
     if dx is not None:
@@ -236,7 +252,7 @@ def weight_gradient(
 def conv2d_input_gradient(dy: Array, W: Array, window: Window, groups: int) -> Array:
     """Return dx (N, C, H, W) of dy (N, F, OH, OW) alone: one or several convolutions with flipped kernels."""
     inner = batch_innermost(np, dy)
-    if is_one_product(inner, window, groups):
+    if is_one_product(inner, window, groups) and not window.is_pointwise:
         return conv.conv2d_input_gradient(dy, W, window, groups)
     if mirrored_window(window) is None and window.dilation == (1, 1) and W.shape[1] >= FEW:
         return _strided_input_gradient(inner, W, window, groups)
