@@ -278,3 +278,21 @@ def test_an_inference_of_weights_that_autograd_follows(rng):
     y.sum().backward()
     pixels = x.unfold(2, 2, 1).unfold(3, 2, 1).sum(dim=(0, 2, 3))  # (C, KH, KW): what each weight was multiplied by
     torch.testing.assert_close(W.grad, pixels.expand(3, -1, -1, -1) / (1.0 + 1e-5) ** 0.5)
+
+
+@pytest.mark.parametrize("count", [1, 5, 63, 64, 65, 130, 200])
+def test_adam_rounds_an_element_alike_wherever_it_stands(count, rng):
+    given = torch.from_numpy(rng.random((4, count)).astype("float32"))
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-3, "step": 2}
+    update = find("adam_update", torch)
+    arrays = [a.clone() for a in given]
+    update(*arrays, **settings)
+    for n in range(count):
+        alone = [a[n : n + 1].repeat(64) for a in given]
+        update(*alone, **settings)
+        assert [a[n].item() for a in arrays] == [a[0].item() for a in alone]
+    assert torch.equal(arrays[1], given[1])
+    w, g, m, v = given.double()
+    m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+    expected = w - 0.1 * (m / (1 - 0.9**2)) / (torch.sqrt(v / (1 - 0.99**2)) + 1e-3)
+    torch.testing.assert_close(arrays[0].double(), expected, rtol=1e-5, atol=1e-6)

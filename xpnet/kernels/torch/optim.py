@@ -23,18 +23,21 @@ def adam_update(
     if not isinstance(lr, (int, float)) or not all(a.is_contiguous() for a in (w, g, m, v)):
         optim.adam_update(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, step=step)
         return
-    arrays = [a.view(-1) for a in (w, g, m, v)]
-    whole = w.numel() // LANES * LANES
-    parts = [[a[:whole] for a in arrays]]
-    if whole < w.numel():
-        # what does not fill a vector would be rounded in another way, so that an element's bits depended on its place
-        ends = [a[whole:] for a in arrays]
-        parts.append([torch.nn.functional.pad(a, (0, LANES - a.numel())) for a in ends])
-    steps = [torch.full((), float(step), device=w.device) for _ in parts]
+    arrays = [a.view(-1) for a in (w, g, m, v)] if w.ndim != 1 else [w, g, m, v]
+    count = w.numel()
+    parts, rest = [arrays], count % LANES
+    if rest:
+        # what does not fill a vector would be rounded in another way, so that an element's bits depended on its place:
+        # the last elements are worked out in copies that do, before the others are written over
+        ends = [a[max(0, count - LANES) :] for a in arrays]
+        lacking = max(0, LANES - count)
+        copies = [torch.constant_pad_nd(a, [0, lacking]) if lacking else a.clone() for a in ends]
+        parts = [[a[: count - rest] for a in arrays], copies]
+    step_tensor = torch.full((), float(step), device=w.device)
     _fused_adam(
-        *map(list, zip(*parts, strict=True)), [], steps,
+        *map(list, zip(*parts, strict=True)), [], [step_tensor] * len(parts),
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
     )  # fmt: skip
-    if len(parts) > 1:
-        for end, padded in zip(ends, parts[1], strict=True):
-            end.copy_(padded[: end.numel()])
+    if rest:
+        for n in (0, 2, 3):  # not the gradient
+            ends[n].copy_(parts[1][n][: ends[n].numel()])
