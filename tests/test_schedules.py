@@ -168,6 +168,7 @@ def test_state_of_another_kind():
         (lambda: Step(0.1, period=0), "Step: period must be a whole number, at least 1, got 0"),
         (lambda: Step(0.1, period=2, every="batch"), "Step: every must be 'epoch' or 'update', got 'batch'"),
         (lambda: MultiStep(0.1, milestones=[3, 2]), r"MultiStep: milestones must be ascending, got \[3, 2\]"),
+        (lambda: MultiStep(0.1, milestones=["3", 5]), "MultiStep: milestones must be whole numbers, got"),
         (lambda: Exponential(0.1, factor=0.0), "Exponential: factor must be finite and above 0, got 0.0"),
         (lambda: Polynomial(0.1, length=5, power=0.0), "Polynomial: power must be above 0, got 0.0"),
         (lambda: Polynomial(0.1, length=5, minimum=0.2), r"minimum must be between 0 and lr \(0.1\), got 0.2"),

@@ -80,6 +80,11 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     named : dict of str
         The others.
 
+    Raises
+    ------
+    ValueError
+        If a setting is given twice by its name.
+
     Examples
     --------
     >>> from xpnet.text import parse_spec
@@ -88,8 +93,13 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """
     name, *settings = (part.strip() for part in text.split(":"))
     values = [_value(setting) for setting in settings if "=" not in setting]
-    pairs = (setting.partition("=") for setting in settings if "=" in setting)
-    return name, values, {key.strip(): _value(value.strip()) for key, _, value in pairs}
+    named: dict[str, Any] = {}
+    for key, equals, value in (setting.partition("=") for setting in settings):
+        if equals and key.strip() in named:
+            raise ValueError(f"{text!r}: {key.strip()} is given twice; leave one out")
+        if equals:
+            named[key.strip()] = _value(value.strip())
+    return name, values, named
 
 
 def _value(text: str) -> Any:

@@ -274,6 +274,7 @@ def test_parse(text, expected):
         ("cutout", "missing a required argument: 'size'; cutout takes size, fill"),
         ("crop:four", "padding must be a whole number, at least 0; got 'four'"),
         ("scale:wide", r"scale\[0\] must be a finite number; got 'wide'"),
+        ("flip,crop:size=6:size=7", "'crop:size=6:size=7': size is given twice; leave one out"),
         ("mixup", "mixup needs the number of classes"),
         (7, "expected a text"),
     ],

@@ -16,7 +16,7 @@ from xpnet.errors import ArgumentError, NonFiniteError, OperationError
 from xpnet.layers import Dense, Layer, Sequential
 from xpnet.losses import MeanSquaredError
 from xpnet.optim import SGD, Adam
-from xpnet.training import Epoch, History, Trainer, evaluate, predict
+from xpnet.training import EarlyStopping, Epoch, History, Trainer, evaluate, predict
 from xpnet.training.progress import epoch_line
 from xpnet.viz import plot_history
 
@@ -123,6 +123,8 @@ def test_unknown_names(settings, message) -> None:
         (None, {}, "Trainer: model must be a layer, such as a Sequential, got None"),
         (Dense(2), {"micro_batch": 0}, "Trainer: micro_batch must be a positive int, got 0"),
         (Dense(2), {"micro_batch": 2.5}, r"Trainer: micro_batch must be a positive int, got 2\.5"),
+        (Dense(2), {"callbacks": [EarlyStopping]}, r"Callback, got <class .*to be called: EarlyStopping\(\)"),
+        (Dense(2), {"metrics": ["top5", None]}, "expected the name of a metric or a Metric, got None"),
     ],
 )
 def test_unusable_settings(model, settings, message) -> None:

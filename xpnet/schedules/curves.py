@@ -56,6 +56,8 @@ class MultiStep(Schedule):
     def __init__(self, lr: float, *, milestones: Sequence[int], factor: float = 0.1, every: str = "epoch") -> None:
         super().__init__(lr, every=every)
         self.milestones, self.factor = list(milestones), self._factor(factor)
+        whole = all(hasattr(milestone, "__index__") for milestone in self.milestones)
+        self._require(whole, f"milestones must be whole numbers, got {self.milestones!r}")
         ascending = self.milestones == sorted(self.milestones)
         self._require(ascending, f"milestones must be ascending, got {self.milestones!r}")
 

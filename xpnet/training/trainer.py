@@ -86,8 +86,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If model is no layer, a name is unknown, micro_batch is no whole number from 1 on, or cuda_graph goes with
-        another library than CuPy or with a communicator.
+        If model is no layer or a callback no Callback, a name is unknown, micro_batch is no whole number from 1 on, or
+        cuda_graph goes with another library than CuPy or with a communicator.
 
     Examples
     --------
@@ -123,6 +123,10 @@ class Trainer:
             raise ArgumentError("Trainer", f"model must be a layer, such as a Sequential, got {model!r}")
         if micro_batch is not None:
             micro_batch = check_positive_int("Trainer", "micro_batch", micro_batch)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                called = f"; a class is to be called: {callback.__name__}()" if isinstance(callback, type) else ""
+                raise ArgumentError("Trainer", f"callbacks must be instances of Callback, got {callback!r}{called}")
         if cuda_graph:
             require_cupy(model)
             if communicator is not None:
