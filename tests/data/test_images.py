@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 
@@ -67,6 +70,19 @@ def test_files_that_cannot_be_read(tmp_path, pillow):
     pillow.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(DataError, match="pixels of 32 bits"):
         read_image(tmp_path / "float.tif")
+
+
+def test_deep_grey_with_opacity_is_grey(tmp_path, pillow):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 3, 1, 16, 4, 0, 0, 0)  # width, height, bits, grey with opacity
+    row = struct.pack(">B6H", 0, 0x1234, 0xFFFF, 0x8000, 0xFFFF, 0xFF00, 0xFFFF)
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.png"), np.array([[[0x12, 0x80, 0xFF]]], np.uint8), strict=True
+    )
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])

@@ -88,8 +88,10 @@ def read_image(
                         f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
                         f"raise max_pixels if the image is really that large, else {REMEDY}"
                     )
+                # 16-bit grey with opacity, which Pillow brings to four channels
+                grey = any(tile[3] == "LA;16B" for tile in image.tile)
                 upright = _eight_bit(operations.exif_transpose(image), image.format, pillow)
-                wanted = MODES[channels] if channels else "L" if upright.mode in _GREY else "RGB"
+                wanted = MODES[channels] if channels else "L" if grey or upright.mode in _GREY else "RGB"
                 upright = upright.convert(wanted)
                 if size is not None and upright.size != size[::-1]:
                     upright = operations.fit(upright, size[::-1], method=pillow.Resampling.BICUBIC)
