@@ -149,6 +149,19 @@ def test_a_backend_that_cannot_be_used_is_told_before_anything_is_measured(capsy
     assert capsys.readouterr().err.startswith("error: no backend 'nympy'; did you mean 'numpy'?")
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "measured"),
+    [("array_api_strict", [], "array_api_strict"), ("array_api_strict", ["--backend", "numpy"], "numpy")],
+)
+def test_the_backend_is_that_of_the_argument_else_of_the_environment(monkeypatch, environment, arguments, measured):
+    asked = []
+    monkeypatch.setenv("XPNET_BACKEND", environment)
+    monkeypatch.setattr("xpnet.bench.benchmark", lambda *names, backend, **how: asked.append(backend))
+    monkeypatch.setattr("xpnet.bench.tables", str)
+    assert main(["bench", *arguments]) == 0
+    assert asked == [measured]
+
+
 def test_a_tiny_run_of_the_script(tmp_path, monkeypatch):
     """What is fast is not looked at: a machine may be busy."""
     asked = []
@@ -158,7 +171,7 @@ def test_a_tiny_run_of_the_script(tmp_path, monkeypatch):
         return benchmark(*names, rounds=1, seconds=0.001, **how)
 
     monkeypatch.setattr("xpnet.bench.benchmark", shorter)
-    arguments = ["--workloads", "lenet-64", "--quick", "--train", "--json", "out.json"]
+    arguments = ["--workloads", "lenet-64", "--quick", "--train", "--backend", "numpy", "--json", "out.json"]
     done = run_here(SCRIPT, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert asked == [(3, 0.1)]

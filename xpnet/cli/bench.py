@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--train", action="store_const", dest="modes", const=("train",), help="training steps only")
     which.add_argument("--inference", action="store_const", dest="modes", const=("inference",), help="inference only")
     parser.add_argument("--batch", type=arguments.positive, metavar="N", help="of all networks, in place of their own")
-    parser.add_argument("--backend", default="numpy", help="of xpnet: numpy, torch, cupy, ... (%(default)s)")
+    arguments.add_backend_argument(parser)
     parser.add_argument("--threads", type=arguments.positive, default=1, help="of BLAS and of PyTorch (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few repetitions and no peak memory: a first look")
     parser.add_argument("--json", type=arguments.new_file, metavar="FILE", help="write everything that was measured")
@@ -69,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.bench import CURVES, OPERATIONS, WORKLOADS, benchmark, tables
     from xpnet.files import atomic_write
 
-    with backend.using(args.backend, dtype="float32"):
-        pass  # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
+    # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
+    with backend.using(args.backend, dtype="float32") as selected:
+        name = selected.name
     operations = [] if args.operations is None else args.operations or list(OPERATIONS)
     scaling = [] if args.scaling is None else args.scaling or list(CURVES)
     workloads = args.workloads
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         modes=args.modes or ("train", "inference"),
         batch=args.batch,
         memory=not args.quick,
-        backend=args.backend,
+        backend=name,
         threads=args.threads,
         rounds=3 if args.quick else 9,
         seconds=0.1 if args.quick else 0.4,
