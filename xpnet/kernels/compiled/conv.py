@@ -37,7 +37,7 @@ __all__ = [
 
 CACHE = 3 << 17  # bytes that the ring of input rows may take of the second-level cache
 PAGE = 4096  # rows that are a multiple of it apart compete for the same few places in the first-level cache
-SHORT = 128  # channels up to which BLAS goes slowly through rows that lie a multiple of a page apart
+SHORT = 128  # channels, or rows of a product, up to which BLAS is slow where they lie a multiple of a page apart
 LONG = 256  # elements of a row of an image from which on the loops' tiles are full
 PARTS = 8  # whose sums make up a weight gradient, whatever the number of threads: equal bits
 SCRATCH = 4 << 20  # bytes of one thread for a weight gradient at most: the least workspace of "auto"; equal bits
@@ -90,22 +90,23 @@ def _plan(shape: tuple[int, int, int, int], filters: int, window: Window, itemsi
 
 def _plan_for(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
     """Return the plan for what the loops were measured to win at and the workspace has room for, else None."""
-    if is_one_product(x, window, groups) and not (kernel == "convolve" and _beats_blas(x, window)):
+    if is_one_product(x, window, groups) and not _beats_blas(kernel, x, filters, window):
         return None
     return _possible_plan(kernel, x, filters, window, groups)
 
 
-def _beats_blas(x: np.ndarray, window: Window) -> bool:
+def _beats_blas(kernel: str, x: np.ndarray, filters: int, window: Window) -> bool:
     """Whether the loops win at a 1x1 kernel on `x` (C, H, W, N).
 
     BLAS takes 0.3 to 0.9 of their time for the weight gradient and 0.6 to 1 for the rest, but for few channels whose
-    rows compete for places in the cache: with vectors of 64 bytes it takes 1.2 to 2.4 times as long there.
+    rows compete for places in the cache: with vectors of 64 bytes it takes 1.05 to 1.4 and 1.2 to 2.4 of it there.
     """
     C, H, width, N = x.shape
     conflict = H * width * N * x.itemsize % PAGE == 0
-    if not (window.is_pointwise and conflict and C <= SHORT and width * N >= LONG):
+    few = C <= SHORT and (kernel == "convolve" or filters <= SHORT)
+    if not (window.is_pointwise and conflict and few and width * N >= LONG):
         return False
-    return loader.usable("_conv_loops", "convolve", x.dtype) and loader.module("_vectors").VECTOR == LINE
+    return loader.usable("_conv_loops", kernel, x.dtype) and loader.module("_vectors").VECTOR == LINE
 
 
 def _possible_plan(kernel: str, x: np.ndarray, filters: int, window: Window, groups: int) -> _Plan | None:
