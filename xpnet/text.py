@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["first_line", "in_bytes", "listed", "near", "no_such", "parse_spec", "table"]
+__all__ = ["as_json", "first_line", "in_bytes", "listed", "near", "no_such", "parse_spec", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
@@ -48,6 +50,34 @@ def in_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
+
+
+def as_json(content: Any, *, indent: int | None = None) -> str:
+    """Return plain values as JSON, with null for NaN and infinities, of which JSON has none.
+
+    Python writes and reads them as names of its own, at which other programs' readers fail.
+
+    Parameters
+    ----------
+    content : mapping, list, tuple, str, number, bool or None
+    indent : int, optional
+        As for `json.dumps`.
+
+    Examples
+    --------
+    >>> from xpnet.text import as_json
+    >>> as_json({"loss": float("nan"), "top5": [0.5, 1.0]})
+    '{"loss": null, "top5": [0.5, 1.0]}'
+    """
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def first_line(error: BaseException) -> str:
