@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 
@@ -34,6 +37,24 @@ def test_other_kinds_of_pictures_become_rgb_or_grey(tmp_path, pillow, mode, shap
     picture = read_image(name)
     assert picture.shape == shape
     assert picture.dtype == np.uint8
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_with_opacity_is_grey_whatever_its_depth(tmp_path, pillow, depth):
+    grey, opacity = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4), np.full((3, 4), 200, np.uint8)
+    pixels = np.stack([grey, opacity], axis=-1)
+    deep = pixels if depth == 8 else (pixels.astype(">u2") << 8).astype(">u2")
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)  # each after the number of its filter: none
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, depth, 4, 0, 0, 0))  # 4: grey with opacity
+    body = header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)  # Pillow writes none of 16 bits
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), grey[None], strict=True)
+    rgba = read_image(tmp_path / "a.png", channels=4)
+    np.testing.assert_array_equal(rgba, np.stack([grey, grey, grey, opacity]), strict=True)
 
 
 def test_a_photo_is_turned_upright(tmp_path, pillow):
