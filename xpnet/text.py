@@ -110,6 +110,11 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     named : dict of str
         The others.
 
+    Raises
+    ------
+    ValueError
+        If a name is there twice: which one is meant cannot be told.
+
     Examples
     --------
     >>> from xpnet.text import parse_spec
@@ -118,8 +123,14 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """
     name, *settings = (part.strip() for part in text.split(":"))
     values = [_value(setting) for setting in settings if "=" not in setting]
-    pairs = (setting.partition("=") for setting in settings if "=" in setting)
-    return name, values, {key.strip(): _value(value.strip()) for key, _, value in pairs}
+    named: dict[str, Any] = {}
+    for setting in settings:
+        key, is_named, value = (part.strip() for part in setting.partition("="))
+        if is_named and key in named:
+            raise ValueError(f"{text!r}: {key} is there twice; give it once")
+        if is_named:
+            named[key] = _value(value)
+    return name, values, named
 
 
 def _value(text: str) -> Any:

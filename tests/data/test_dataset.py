@@ -81,6 +81,10 @@ def test_limit():
     for counts in [(0,), (-1,), (3, 0)]:
         with pytest.raises(ValueError, match="at least 1"):
             found.limit(*counts)
+    for count in (2.5, "3", True):
+        with pytest.raises(ValueError, match=rf"limit: n_test is {count!r}; keep a whole number, at least 1"):
+            found.limit(3, count)
+    assert len(found.limit(np.int64(3)).train.t) == 3
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.5, 3.0)])

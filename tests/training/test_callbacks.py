@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet.errors import MissingDependencyError, NonFiniteError
+from xpnet.errors import ArgumentError, MissingDependencyError, NonFiniteError
 from xpnet.layers import Dense
 from xpnet.optim import SGD
 from xpnet.training import (
@@ -176,6 +176,20 @@ def test_wrong_settings() -> None:
         EarlyStopping(patience=-1)
     with pytest.raises(ValueError, match="min_delta must be finite and at least 0, got nan"):
         EarlyStopping(min_delta=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([EarlyStopping], r"Trainer: callbacks holds the class EarlyStopping; make a callback of it: EarlyStopping\("),
+        ([None], r"Trainer: callbacks holds None; expected a Callback, such as EarlyStopping\(\)"),
+        (EarlyStopping(), "Trainer: callbacks must be a list of callbacks, got .*; put it in brackets"),
+        (None, "Trainer: callbacks must be a list of callbacks, got None"),
+    ],
+)
+def test_what_is_no_callback_is_refused(callbacks, message) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Trainer(Dense(3), callbacks=callbacks)
 
 
 def test_csv_and_json_lines(data, tmp_path) -> None:

@@ -157,7 +157,7 @@ class Search:
         return table(cells, left=[len(cells[0]) - 1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trials as JSON, the best first; the file appears whole or not at all. What is not finite is null."""
+        """Write the trials as JSON, the best first, with null for what is not finite; the file appears whole or not."""
         trials = [dataclasses.asdict(t) for t in self.ranked]
         with atomic_write(path) as file:
             file.write((as_json({"maximize": self.maximize, "trials": trials}, indent=2) + "\n").encode())

@@ -74,7 +74,7 @@ def parse(text: str, *, classes: int | None = None) -> Compose:
     Raises
     ------
     ArgumentError
-        If a name or a setting is unknown or has a value that cannot be used.
+        If a name or a setting is unknown, there twice, or has a value that cannot be used.
 
     Examples
     --------
@@ -89,7 +89,10 @@ def parse(text: str, *, classes: int | None = None) -> Compose:
 
 
 def _one(item: str, classes: int | None) -> Augmentation:
-    name, given, named = parse_spec(item)
+    try:
+        name, given, named = parse_spec(item)
+    except ValueError as error:
+        raise ArgumentError("augment.parse", str(error)) from None
     if name not in _MAKERS:
         raise ArgumentError("augment.parse", no_such("augmentation", name, names()))
     maker = _MAKERS[name]
