@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from xpnet.cli.arguments import add_backend_arguments, add_seed_argument, positi
 from xpnet.cli.guard import guarded
 from xpnet.files import atomic_write
 from xpnet.optional import require
+from xpnet.text import as_json
 
 __all__ = [
     "add_basic_arguments",
@@ -66,5 +66,5 @@ def save_figure(figure: Any, path: Path) -> None:
 def save_results(path: Path, about: Mapping[str, Any], **results: Any) -> None:
     """Write numbers as JSON, with where they come from, and say where."""
     with atomic_write(path) as file:
-        file.write((json.dumps({"about": about, **results}, indent=2) + "\n").encode())
+        file.write((as_json({"about": about, **results}, indent=2) + "\n").encode())
     print(f"results  {path}")

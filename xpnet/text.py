@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["first_line", "in_bytes", "listed", "near", "no_such", "parse_spec", "table"]
+__all__ = ["as_json", "first_line", "in_bytes", "listed", "near", "no_such", "parse_spec", "table"]
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
@@ -50,6 +52,34 @@ def in_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def as_json(content: Any, *, indent: int | None = None) -> str:
+    """Return plain values as JSON, with null for NaN and infinities, of which JSON has none.
+
+    Python writes and reads them as names of its own, at which other programs' readers fail.
+
+    Parameters
+    ----------
+    content : mapping, list, tuple, str, number, bool or None
+    indent : int, optional
+        As for `json.dumps`.
+
+    Examples
+    --------
+    >>> from xpnet.text import as_json
+    >>> as_json({"loss": float("nan"), "top5": [0.5, 1.0]})
+    '{"loss": null, "top5": [0.5, 1.0]}'
+    """
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def first_line(error: BaseException) -> str:
     """Return what an error says on its first line, or its name if it says nothing.
 
@@ -83,7 +113,7 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     Raises
     ------
     ValueError
-        If a setting is given twice by its name.
+        If a name is there twice: which one is meant cannot be told.
 
     Examples
     --------
@@ -94,11 +124,12 @@ def parse_spec(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     name, *settings = (part.strip() for part in text.split(":"))
     values = [_value(setting) for setting in settings if "=" not in setting]
     named: dict[str, Any] = {}
-    for key, equals, value in (setting.partition("=") for setting in settings):
-        if equals and key.strip() in named:
-            raise ValueError(f"{text!r}: {key.strip()} is given twice; leave one out")
-        if equals:
-            named[key.strip()] = _value(value.strip())
+    for setting in settings:
+        key, is_named, value = (part.strip() for part in setting.partition("="))
+        if is_named and key in named:
+            raise ValueError(f"{text!r}: {key} is there twice; give it once")
+        if is_named:
+            named[key] = _value(value)
     return name, values, named
 
 

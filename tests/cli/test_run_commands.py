@@ -115,6 +115,11 @@ def test_show(trained, capsys, what) -> None:
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
+def test_show_without_a_picture_names_them(capsys) -> None:
+    assert main(["show"]) == 2
+    assert f"arguments are required: {{{','.join(PICTURES)}}}" in capsys.readouterr().err
+
+
 def test_show_what_is_asked_for(trained, capsys) -> None:
     pytest.importorskip("matplotlib", reason="draws")
     run = ["--run", str(trained), "--backend", "numpy"]

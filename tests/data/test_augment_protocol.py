@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpnet import backend, errors
-from xpnet.data import augment
+from xpnet.data import Loader, augment
 from xpnet.data.augment import (
     AffineParams,
     Brightness,
@@ -240,6 +240,24 @@ def test_windows_that_do_not_fit_are_refused():
         RandomCrop(6, mode="reflect")(x, t, 0)
 
 
+def test_moves_that_leave_nothing_of_the_image_are_refused():
+    x, t = batch()
+    for make, match in (
+        (RandomCrop(400), "RandomCrop: padding=400 around images 6x8 makes windows 6x8 that show nothing of the image"),
+        (RandomCrop(4, size=(6, 4)), "padding=4 around images 6x8 makes windows 6x4 .*; take padding below 4"),
+        (RandomCrop(6, mode="edge"), "take padding below 6"),
+        (RandomShift(6), "RandomShift: max_shift=6 leaves nothing of images 6x8; take less than 6"),
+        (RandomShift(1.0), "max_shift=1.0 leaves nothing of images 6x8; take less than 1.0"),
+        (Compose(RandomCrop(0, size=3), RandomShift(3)), "max_shift=3 leaves nothing of images 3x3"),
+    ):
+        with pytest.raises(errors.ShapeError, match=match):
+            make(x, t, 0)
+        with pytest.raises(errors.ShapeError, match=match):
+            Loader(x, t, augment=make)  # before the first batch
+    for fits in (RandomCrop(5), RandomShift(5), RandomShift(0.99), RandomCrop(4, size=2, mode="reflect")):
+        assert fits(x, t, 0)[0].shape[:2] == x.shape[:2]
+
+
 # --- text ----------------------------------------------------------------------------------------
 
 
@@ -274,8 +292,9 @@ def test_parse(text, expected):
         ("cutout", "missing a required argument: 'size'; cutout takes size, fill"),
         ("crop:four", "padding must be a whole number, at least 0; got 'four'"),
         ("scale:wide", r"scale\[0\] must be a finite number; got 'wide'"),
-        ("flip,crop:size=6:size=7", "'crop:size=6:size=7': size is given twice; leave one out"),
         ("mixup", "mixup needs the number of classes"),
+        ("flip,crop:size=6:size=7", "'crop:size=6:size=7': size is there twice; give it once"),
+        ("crop:6:padding=7", "multiple values for argument 'padding'"),
         (7, "expected a text"),
     ],
 )

@@ -39,6 +39,24 @@ def test_other_kinds_of_pictures_become_rgb_or_grey(tmp_path, pillow, mode, shap
     assert picture.dtype == np.uint8
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_with_opacity_is_grey_whatever_its_depth(tmp_path, pillow, depth):
+    grey, opacity = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4), np.full((3, 4), 200, np.uint8)
+    pixels = np.stack([grey, opacity], axis=-1)
+    deep = pixels if depth == 8 else (pixels.astype(">u2") << 8).astype(">u2")
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)  # each after the number of its filter: none
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, depth, 4, 0, 0, 0))  # 4: grey with opacity
+    body = header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)  # Pillow writes none of 16 bits
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), grey[None], strict=True)
+    rgba = read_image(tmp_path / "a.png", channels=4)
+    np.testing.assert_array_equal(rgba, np.stack([grey, grey, grey, opacity]), strict=True)
+
+
 def test_a_photo_is_turned_upright(tmp_path, pillow):
     picture = pillow.fromarray(np.repeat(np.arange(0, 240, 40, dtype=np.uint8), 16).reshape(6, 16).repeat(8, axis=0))
     exif = pillow.Exif()
@@ -70,19 +88,6 @@ def test_files_that_cannot_be_read(tmp_path, pillow):
     pillow.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(DataError, match="pixels of 32 bits"):
         read_image(tmp_path / "float.tif")
-
-
-def test_deep_grey_with_opacity_is_grey(tmp_path, pillow):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 3, 1, 16, 4, 0, 0, 0)  # width, height, bits, grey with opacity
-    row = struct.pack(">B6H", 0, 0x1234, 0xFFFF, 0x8000, 0xFFFF, 0xFF00, 0xFFFF)
-    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "a.png"), np.array([[[0x12, 0x80, 0xFF]]], np.uint8), strict=True
-    )
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])

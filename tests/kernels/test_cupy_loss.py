@@ -50,6 +50,18 @@ def test_softmax_cross_entropy_of_nan_is_nan(own):
     assert np.isnan(own["softmax_cross_entropy_forward"](np.zeros((3, 3)), target * np.nan)[0])
 
 
+def test_a_row_without_targets_adds_nothing_whatever_it_holds(own):
+    logits, target = np.zeros((3, 3)), np.eye(3) / 2
+    logits[1], target[1] = [np.nan, np.inf, 0.0], 0.0  # as where ignore_index leaves the row out
+    loss, p = own["softmax_cross_entropy_forward"](logits, target)
+    assert loss == pytest.approx(np.log(3))
+    p[1] = 0.0
+    gradient = own["softmax_cross_entropy_backward"](1.0, p, target)
+    assert not gradient[1].any()
+    assert np.isfinite(gradient).all()
+    assert gradient[0].all()
+
+
 @needs_one_process
 def test_every_kernel_has_been_run(emulator):
     assert kernels_of("loss") <= emulator.launched

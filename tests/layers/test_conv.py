@@ -7,8 +7,17 @@ import pytest
 
 from xpnet import backend
 from xpnet import functional as F
-from xpnet.errors import ArgumentError, ArrayMismatchError, ShapeError
-from xpnet.layers import Conv2D
+from xpnet.errors import ArgumentError, ArrayMismatchError, DTypeError, ShapeError
+from xpnet.layers import (
+    BatchNorm,
+    Conv2D,
+    ConvTranspose2D,
+    GlobalPool2D,
+    LocalResponseNorm,
+    Pool2D,
+    SeparableConv2D,
+    Upsample2D,
+)
 from xpnet.testing import assert_close
 
 PAIRS = {"relu": (F.relu_forward, F.relu_backward), "sigmoid": (F.sigmoid_forward, F.sigmoid_backward),
@@ -83,6 +92,32 @@ def test_nhwc_equals_nchw(xp, rng):
     assert_close(dx_last, xp.to_numpy(dx).transpose(0, 2, 3, 1), terms=24)
     for mine, other in zip(last.parameters(), first.parameters(), strict=True):
         assert_close(mine.grad, xp.to_numpy(other.grad), terms=90)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: Conv2D(2, 3, **options),
+        lambda **options: ConvTranspose2D(2, 3, **options),
+        lambda **options: SeparableConv2D(2, 3, **options),
+        BatchNorm,
+        LocalResponseNorm,
+        lambda **options: Pool2D(2, **options),
+        GlobalPool2D,
+        lambda **options: Upsample2D(2, **options),
+    ],
+)
+def test_lists_are_refused_alike_in_both_formats(make):
+    first, last = make().build((4, 4, 4)), make(data_format="NHWC").build((4, 4, 4))
+    images = np.ones((1, 4, 4, 4), np.float32)
+    for images_and_back in (lambda layer: layer(images.tolist()), lambda layer: layer.backward(images.tolist())):
+        said = []
+        for layer in (first, last):
+            layer.forward(images)
+            with pytest.raises(DTypeError, match="expected an array, got list") as caught:
+                images_and_back(layer)
+            said.append(str(caught.value))
+        assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet.errors import MissingDependencyError, NonFiniteError
+from xpnet.errors import ArgumentError, MissingDependencyError, NonFiniteError
 from xpnet.layers import Dense
 from xpnet.optim import SGD
 from xpnet.training import (
@@ -21,6 +21,7 @@ from xpnet.training import (
     CSVLog,
     EarlyStopping,
     JSONLinesLog,
+    Metric,
     PhaseTimes,
     TensorBoard,
     Trainer,
@@ -135,6 +136,31 @@ def test_early_stopping_gives_the_best_weights_back(data) -> None:
     assert not np.array_equal(best.model.W.data, kept.model.W.data)
 
 
+class StopWithin(Callback):
+    """Stops the run within an epoch, as a limit of time would."""
+
+    def __init__(self, update: int) -> None:
+        self.update, self.seen = update, 0
+
+    def on_update(self, trainer: Trainer) -> None:
+        self.seen += 1
+        if self.seen == self.update:
+            trainer.stop("that is enough")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_stop_within_an_epoch_gives_the_best_weights_back(data, first) -> None:
+    updates = -(-len(data[1]) // 10)
+    early, limit = EarlyStopping(patience=9, restore_best=True), StopWithin(2 * updates + 2)
+    trainer = Scripted([1.0, 2.0, 3.0], *((early, limit) if first else (limit, early)))
+    trainer.batch_size = 10
+    history = trainer.fit(data, data, epochs=9, verbose=False)
+    assert (len(history), history.stopped) == (2, "that is enough")
+    assert np.array_equal(trainer.model.W.data, trainer.seen[1])
+    trainer.fit(data, data, epochs=1, verbose=False)
+    assert limit.seen == 3 * updates + 2  # the third epoch whole, since it had been learnt from other weights
+
+
 def test_early_stopping_watches_metrics(data) -> None:
     trainer = Trainer(
         Dense(3), optimizer=SGD(lr=1e-12), metrics=["top2"], callbacks=[EarlyStopping("top2", patience=1)]
@@ -150,6 +176,20 @@ def test_wrong_settings() -> None:
         EarlyStopping(patience=-1)
     with pytest.raises(ValueError, match="min_delta must be finite and at least 0, got nan"):
         EarlyStopping(min_delta=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([EarlyStopping], r"Trainer: callbacks holds the class EarlyStopping; make a callback of it: EarlyStopping\("),
+        ([None], r"Trainer: callbacks holds None; expected a Callback, such as EarlyStopping\(\)"),
+        (EarlyStopping(), "Trainer: callbacks must be a list of callbacks, got .*; put it in brackets"),
+        (None, "Trainer: callbacks must be a list of callbacks, got None"),
+    ],
+)
+def test_what_is_no_callback_is_refused(callbacks, message) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Trainer(Dense(3), callbacks=callbacks)
 
 
 def test_csv_and_json_lines(data, tmp_path) -> None:
@@ -168,6 +208,34 @@ def test_csv_and_json_lines(data, tmp_path) -> None:
         assert np.sum(line["validation_metrics"]["confusion_matrix"]) == 50
     assert "confusion_matrix" not in rows[0]
     assert trainer.history["top2"] == [float(row["top2"]) for row in rows]
+
+
+class Ratio(Metric):
+    """One that has nothing to divide by."""
+
+    name = "ratio"
+
+    def reset(self) -> None: ...
+
+    def update(self, y: Any, t: Any) -> None: ...
+
+    def result(self) -> list[float]:
+        return [float("nan"), 0.5]
+
+
+def no_constants(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def test_json_lines_have_null_for_what_is_not_finite(data, tmp_path) -> None:
+    trainer = Scripted([float("nan"), float("inf")], JSONLinesLog(tmp_path / "log.jsonl"))
+    trainer.metrics = {"ratio": Ratio()}
+    trainer.fit(data, data, epochs=2, verbose=False)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    for line in (json.loads(line, parse_constant=no_constants) for line in lines):
+        assert line["validation_loss"] is None
+        assert line["validation_metrics"] == {"ratio": [None, 0.5]}
+        assert line["loss"] > 0
 
 
 def test_a_missing_validation_is_an_empty_cell(data, tmp_path) -> None:

@@ -148,6 +148,13 @@ def test_nothing_counted() -> None:
 
 def test_names() -> None:
     assert by_name("top7").k == 7
+    for wrong in (None, 3):
+        with pytest.raises(ValueError, match=rf"metrics: expected the name of a metric, .*, or a Metric, got {wrong}"):
+            Trainer(Dense(3), metrics=[wrong])
+    with pytest.raises(ValueError, match=r"metrics: Accuracy is a class; make a metric of it: Accuracy\(\.\.\.\)"):
+        Trainer(Dense(3), metrics=[Accuracy])
+    with pytest.raises(ValueError, match="metrics: expected a list of names and metrics, got 'top2'"):
+        Trainer(Dense(3), metrics="top2")
     with pytest.raises(ValueError, match=r"no metric 'f2'; there are accuracy, confusion_matrix and top1, top2"):
         by_name("f2")
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from xpnet.errors import ArgumentError, NonFiniteError, OperationError
 from xpnet.layers import Dense, Layer, Sequential
 from xpnet.losses import MeanSquaredError
 from xpnet.optim import SGD, Adam
-from xpnet.training import EarlyStopping, Epoch, History, Trainer, evaluate, predict
+from xpnet.training import Epoch, History, Trainer, evaluate, predict
 from xpnet.training.progress import epoch_line
 from xpnet.viz import plot_history
 
@@ -123,8 +124,6 @@ def test_unknown_names(settings, message) -> None:
         (None, {}, "Trainer: model must be a layer, such as a Sequential, got None"),
         (Dense(2), {"micro_batch": 0}, "Trainer: micro_batch must be a positive int, got 0"),
         (Dense(2), {"micro_batch": 2.5}, r"Trainer: micro_batch must be a positive int, got 2\.5"),
-        (Dense(2), {"callbacks": [EarlyStopping]}, r"Callback, got <class .*to be called: EarlyStopping\(\)"),
-        (Dense(2), {"metrics": ["top5", None]}, "expected the name of a metric or a Metric, got None"),
     ],
 )
 def test_unusable_settings(model, settings, message) -> None:
@@ -322,6 +321,21 @@ def test_history_is_saved_as_json(tmp_path) -> None:
         "interrupted": True,
         "stopped": None,
     }
+
+
+def test_a_history_that_is_not_finite_is_saved_as_json_and_read_back(tmp_path) -> None:
+    nan, inf = math.nan, math.inf
+    History([Epoch(1, nan, None, inf, None, 0.1, 2.0, inf, {"a": nan})]).save(tmp_path / "history.json")
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    content = json.loads((tmp_path / "history.json").read_text(), parse_constant=refuse)
+    (epoch,) = History.from_dict(content).epochs
+    assert math.isnan(epoch.loss)
+    assert math.isnan(epoch.images_per_second)
+    assert (epoch.accuracy, epoch.validation_loss, epoch.validation_metrics) == (None, None, {"a": None})
+    assert epoch.lr == 0.1
 
 
 def test_what_else_is_to_be_noted_comes_first(tmp_path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -68,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from xpnet import backend
     from xpnet.bench import CURVES, OPERATIONS, WORKLOADS, benchmark, tables
     from xpnet.files import atomic_write
+    from xpnet.text import as_json
 
     # here, so that one that cannot be used ends in its own line, and not in that of a process that measures
     with backend.using(args.backend, dtype="float32") as selected:
@@ -94,5 +94,5 @@ def run(args: argparse.Namespace) -> int:
     print(tables(result))
     if args.json:
         with atomic_write(args.json) as file:
-            file.write(json.dumps(result, indent=1).encode() + b"\n")
+            file.write(as_json(result, indent=1).encode() + b"\n")
     return 0

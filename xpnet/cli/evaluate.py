@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from xpnet.cli import arguments
@@ -29,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.files import atomic_write
     from xpnet.run import open_run
     from xpnet.run.data import evaluation_data, held_out, pixel_scale
+    from xpnet.text import as_json
     from xpnet.training import ConfusionMatrix, evaluate
 
     arguments.use_backend(args)
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
         numbers = {"loss": measured.loss, "accuracy": measured.accuracy, "classes": saved.classes}
         numbers |= {**measured.metrics, "confusion_matrix": matrix.result().tolist()}
         with atomic_write(args.json) as file:
-            file.write((json.dumps(numbers, indent=2) + "\n").encode())
+            file.write((as_json(numbers, indent=2) + "\n").encode())
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from xpnet.data.images import read_image
     from xpnet.functional import softmax_forward
     from xpnet.run import open_run
+    from xpnet.text import as_json
 
     arguments.use_backend(args)
     saved = open_run(chosen_run(args))
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         p = backend.to_numpy(softmax_forward(y)[0])[0]
         best = [(saved.classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[: args.top]]
         if args.json:
-            print(json.dumps({"image": str(path), "classes": dict(best)}))
+            print(as_json({"image": str(path), "classes": dict(best)}))
         else:
             print(f"{path}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
     return 0

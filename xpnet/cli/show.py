@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("show", help="draw filters, feature maps, mistakes and more of a trained model")
     parser.add_argument(
-        "what", type=arguments.choice(PICTURES), metavar="WHAT", help=f"the picture to draw: {', '.join(PICTURES)}"
+        "what", type=arguments.choice(PICTURES), metavar=arguments.braces(PICTURES), help="the picture to draw"
     )
     add_run_argument(parser)
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture; by default a test image")

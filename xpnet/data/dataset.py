@@ -187,7 +187,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If a number is less than 1 or no whole number.
+            If a number is no whole one, or less than 1.
 
         Examples
         --------
@@ -196,10 +196,9 @@ class Dataset:
         """
         counts = {"train": n_train, "test": n_test, "validation": n_validation}
         for part, count in counts.items():
-            if count is not None and (not hasattr(count, "__index__") or count < 1):
-                raise ValueError(
-                    f"{self.name}.limit: n_{part} must be a whole number of samples, at least 1, got {count!r}"
-                )
+            whole = hasattr(count, "__index__") and not isinstance(count, bool)
+            if count is not None and not (whole and count >= 1):
+                raise ValueError(f"{self.name}.limit: n_{part} is {count!r}; keep a whole number, at least 1")
         return self._replaced({name: (x[: counts[name]], t[: counts[name]]) for name, (x, t) in self._parts().items()})
 
     def scaled(self, low: float = 0.0, high: float = 1.0) -> Dataset:

@@ -88,10 +88,10 @@ def read_image(
                         f"{path}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; "
                         f"raise max_pixels if the image is really that large, else {REMEDY}"
                     )
-                # 16-bit grey with opacity, which Pillow brings to four channels
-                grey = any(tile[3] == "LA;16B" for tile in image.tile)
+                deep_grey = _is_deep_grey(image)
                 upright = _eight_bit(operations.exif_transpose(image), image.format, pillow)
-                wanted = MODES[channels] if channels else "L" if grey or upright.mode in _GREY else "RGB"
+                grey = deep_grey or upright.mode in _GREY
+                wanted = MODES[channels] if channels else "L" if grey else "RGB"
                 upright = upright.convert(wanted)
                 if size is not None and upright.size != size[::-1]:
                     upright = operations.fit(upright, size[::-1], method=pillow.Resampling.BICUBIC)
@@ -103,6 +103,11 @@ def read_image(
             why = "of no kind that is known" if unknown else f"{type(error).__name__}: {error}"
             raise DataError(f"{path}: no image that can be read ({why}); {REMEDY}") from error
     return pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _is_deep_grey(image: Any) -> bool:
+    """Tell whether a file that has not been decoded yet holds 16-bit grey with opacity: Pillow calls it RGBA."""
+    return image.mode == "RGBA" and any(str(tile[3]).startswith("LA;16") for tile in image.tile)
 
 
 def _eight_bit(image: Any, kind: str, pillow: Any) -> Any:

@@ -23,6 +23,7 @@ from xpnet.data._loader_checks import (
 )
 from xpnet.data._prefetch import ahead
 from xpnet.data._resident import FromDevice, Resident
+from xpnet.data.augment.base import Augmentation
 from xpnet.data.share import Share
 from xpnet.random import generator
 
@@ -95,8 +96,8 @@ class Loader:
     Raises
     ------
     ValueError
-        If `x` and `t` differ in length or are empty, if a setting is out of range, or if a type
-        is not one of the above.
+        If `x` and `t` differ in length or are empty, if a setting is out of range, if a type is not one of the
+        above, or if an `Augmentation` does not go with images of this size.
 
     Notes
     -----
@@ -159,6 +160,8 @@ class Loader:
         self.epoch = 0
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
+        if isinstance(augment, Augmentation) and self._x.ndim == 4:
+            augment.check(self._x.shape[1:])  # now, and not after what else a run begins with
         if self.drop_last and self.batch_size > self._size:
             raise ValueError(
                 f"Loader: batch_size={self.batch_size} and drop_last=True leave nothing of {self._size} "

@@ -18,8 +18,8 @@ def check_data_format(operation: str, data_format: str) -> str:
 
 
 def to_nchw(x: Array, data_format: str) -> Array:
-    """Return images of a format indexed (N, C, H, W): a view."""
-    if data_format == "NCHW" or len(getattr(x, "shape", ())) != 4:  # what is no array is refused by the operation
+    """Return images of a format indexed (N, C, H, W): a view; what is none is left to the operation to refuse."""
+    if data_format == "NCHW" or len(getattr(x, "shape", ())) != 4:
         return x
     return array_namespace(x).permute_dims(x, (0, 3, 1, 2))
 

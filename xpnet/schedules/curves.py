@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from xpnet.schedules.base import Schedule
 
@@ -55,9 +55,10 @@ class MultiStep(Schedule):
 
     def __init__(self, lr: float, *, milestones: Sequence[int], factor: float = 0.1, every: str = "epoch") -> None:
         super().__init__(lr, every=every)
-        self.milestones, self.factor = list(milestones), self._factor(factor)
-        whole = all(hasattr(milestone, "__index__") for milestone in self.milestones)
-        self._require(whole, f"milestones must be whole numbers, got {self.milestones!r}")
+        listed = isinstance(milestones, Iterable) and not isinstance(milestones, str)
+        self.milestones, self.factor = list(milestones) if listed else [], self._factor(factor)
+        whole = listed and all(hasattr(m, "__index__") and not isinstance(m, bool) for m in self.milestones)
+        self._require(whole, f"milestones must be a list of whole numbers, got {milestones!r}")
         ascending = self.milestones == sorted(self.milestones)
         self._require(ascending, f"milestones must be ascending, got {self.milestones!r}")
 

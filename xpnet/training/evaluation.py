@@ -200,6 +200,8 @@ def named_metrics(wanted: Sequence[str | Metric], loss: Loss) -> dict[str, Metri
 
     Those given by name leave out the rows that the loss leaves out.
     """
+    if isinstance(wanted, str | Metric) or not isinstance(wanted, Iterable):
+        raise ValueError(f"metrics: expected a list of names and metrics, got {wanted!r}; put it in brackets")
     ignore_index = loss.ignore_index if isinstance(loss, SoftmaxCrossEntropy) else None
     found: dict[str, Metric] = {}
     for item in wanted:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from xpnet.files import atomic_write
+from xpnet.text import as_json
 
 __all__ = ["Epoch", "History", "value_of"]
+
+_NUMBERS = ("loss", "lr", "seconds", "images_per_second")  # of an epoch, that every one has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +92,8 @@ class History:
     def from_dict(cls, content: Any) -> History:
         """Make a history of what `to_dict` returned; a file may hold anything, so all of it is checked.
 
+        Null, as `save` writes a number that is not finite, is NaN again where it cannot mean that there was none.
+
         Raises
         ------
         ValueError
@@ -101,6 +106,7 @@ class History:
             entry: dict[str, Any] = {"skipped_steps": 0} | saved if isinstance(saved, dict) else {}
             if set(entry) != {f.name for f in dataclasses.fields(Epoch)}:
                 raise ValueError(f"epoch {number} of the history does not hold what an epoch holds")
+            entry |= {name: math.nan for name in _NUMBERS if entry[name] is None}
             for name, value in entry.items():
                 counts = name in ("epoch", "skipped_steps")
                 wanted: Any = int if counts else Mapping if name == "validation_metrics" else (float, int)
@@ -114,7 +120,7 @@ class History:
         return cls(epochs, interrupted, stopped)
 
     def save(self, path: str | os.PathLike[str], *, about: Mapping[str, Any] | None = None) -> None:
-        """Write everything as JSON; the file appears whole or not at all.
+        """Write everything as JSON; the file appears whole or not at all. What is not finite is null.
 
         Parameters
         ----------
@@ -124,7 +130,7 @@ class History:
         """
         content = ({} if about is None else {"about": dict(about)}) | self.to_dict()
         with atomic_write(path) as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+            file.write((as_json(content, indent=2) + "\n").encode())
 
 
 def value_of(epoch: Epoch, name: str) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xpnet.backend import Array, array_namespace, device_of, to_numpy
-from xpnet.errors import ArgumentError
 from xpnet.kernels import find
 from xpnet.text import no_such, table
 
@@ -306,7 +305,7 @@ def by_name(name: str | Metric, ignore_index: int | None = None) -> Metric:
     Raises
     ------
     ValueError
-        If the name is unknown, or something is neither a name nor a Metric.
+        If the name is unknown, or is neither a name nor a metric.
 
     Examples
     --------
@@ -316,8 +315,10 @@ def by_name(name: str | Metric, ignore_index: int | None = None) -> Metric:
     """
     if isinstance(name, Metric):
         return name
+    if isinstance(name, type) and issubclass(name, Metric):
+        raise ValueError(f"metrics: {name.__name__} is a class; make a metric of it: {name.__name__}(...)")
     if not isinstance(name, str):
-        raise ArgumentError("metrics", f"expected the name of a metric or a Metric, got {name!r}")
+        raise ValueError(f"metrics: expected the name of a metric, such as 'top5', or a Metric, got {name!r}")
     if name.startswith("top") and name[3:].isdecimal():
         return TopK(int(name[3:]), ignore_index)
     known: dict[str, type[Accuracy | ConfusionMatrix]] = {"accuracy": Accuracy, "confusion_matrix": ConfusionMatrix}

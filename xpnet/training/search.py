@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import time
@@ -15,7 +14,7 @@ import numpy as np
 from xpnet.errors import OperationError
 from xpnet.files import atomic_write
 from xpnet.random import generator
-from xpnet.text import table
+from xpnet.text import as_json, table
 
 __all__ = ["Choice", "LogUniform", "Search", "Trial", "Uniform", "random_search"]
 
@@ -158,10 +157,10 @@ class Search:
         return table(cells, left=[len(cells[0]) - 1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trials as JSON, the best first; the file appears whole or not at all."""
-        trials = [dataclasses.asdict(t) | ({"score": None} if math.isnan(t.score) else {}) for t in self.ranked]
+        """Write the trials as JSON, the best first, with null for what is not finite; the file appears whole or not."""
+        trials = [dataclasses.asdict(t) for t in self.ranked]
         with atomic_write(path) as file:
-            file.write((json.dumps({"maximize": self.maximize, "trials": trials}, indent=2) + "\n").encode())
+            file.write((as_json({"maximize": self.maximize, "trials": trials}, indent=2) + "\n").encode())
 
 
 def random_search(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xpnet import losses, optim
@@ -86,8 +86,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If model is no layer or a callback no Callback, a name is unknown, micro_batch is no whole number from 1 on, or
-        cuda_graph goes with another library than CuPy or with a communicator.
+        If model is no layer, a callback or a metric is none, a name is unknown, micro_batch is no whole number from 1
+        on, or cuda_graph goes with another library than CuPy or with a communicator.
 
     Examples
     --------
@@ -123,10 +123,6 @@ class Trainer:
             raise ArgumentError("Trainer", f"model must be a layer, such as a Sequential, got {model!r}")
         if micro_batch is not None:
             micro_batch = check_positive_int("Trainer", "micro_batch", micro_batch)
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                called = f"; a class is to be called: {callback.__name__}()" if isinstance(callback, type) else ""
-                raise ArgumentError("Trainer", f"callbacks must be instances of Callback, got {callback!r}{called}")
         if cuda_graph:
             require_cupy(model)
             if communicator is not None:
@@ -143,7 +139,7 @@ class Trainer:
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
         self.metrics = named_metrics(metrics, self.loss)
-        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        self.callbacks = sorted(_checked_callbacks(callbacks), key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
         self.position = Position()
         self.parallel = Alone() if communicator is None else _data_parallel(communicator)
@@ -407,6 +403,22 @@ def _data_parallel(communicator: Communicator) -> Alone:
     from xpnet.distributed import DataParallel  # which itself needs this package
 
     return DataParallel(communicator)
+
+
+def _checked_callbacks(callbacks: Any) -> list[Callback]:
+    """Refuse what is no callback before it is called, as a class would be with the trainer for itself."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise ArgumentError("Trainer", f"callbacks must be a list of callbacks, got {callbacks!r}; put it in brackets")
+    found = list(callbacks)
+    for callback in found:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            name = callback.__name__
+            raise ArgumentError("Trainer", f"callbacks holds the class {name}; make a callback of it: {name}(...)")
+        if not isinstance(callback, Callback):
+            raise ArgumentError(
+                "Trainer", f"callbacks holds {callback!r}; expected a Callback, such as EarlyStopping()"
+            )
+    return found
 
 
 def _check_data(name: str, data: Any) -> None:

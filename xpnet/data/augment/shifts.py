@@ -40,7 +40,8 @@ class RandomCrop(Augmentation):
     ArgumentError
         If a setting has a value that cannot be used.
     ShapeError
-        On use, if the window is larger than the padded image, or ``"reflect"`` has no pixels left to mirror.
+        On use, if the window is larger than the padded image or may lie in the padding alone, or ``"reflect"`` has no
+        pixels left to mirror.
 
     References
     ----------
@@ -99,6 +100,16 @@ class RandomCrop(Augmentation):
             )
         return C, OH, OW
 
+    def check(self, shape: Shape) -> Shape:
+        _, OH, OW = new = self.output_shape(shape)
+        if self.mode != "reflect" and self.padding >= min(OH, OW):
+            raise ShapeError(
+                "RandomCrop",
+                f"padding={self.padding} around images {shape[1]}x{shape[2]} makes windows {OH}x{OW} that show nothing "
+                f"of the image; take padding below {min(OH, OW)}",
+            )
+        return new
+
 
 @dataclasses.dataclass(frozen=True)
 class RandomShift(Augmentation):
@@ -117,6 +128,8 @@ class RandomShift(Augmentation):
     ------
     ArgumentError
         If a setting has a value that cannot be used.
+    ShapeError
+        On use, if a shift may be as large as the image, of which nothing would be left.
 
     Examples
     --------
@@ -143,9 +156,22 @@ class RandomShift(Augmentation):
         object.__setattr__(self, "fill", _checks.number("RandomShift", "fill", self.fill))
 
     def draw(self, n: int, shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        m = self.max_shift
-        most = np.array([int(m * size) if isinstance(m, float) else m for size in shape[1:]])
+        most = np.array(self._most(shape))
         return rng.integers(-most, most + 1, size=(n, 2))
+
+    def check(self, shape: Shape) -> Shape:
+        if any(most >= size for most, size in zip(self._most(shape), shape[1:], strict=True)):
+            limit = 1.0 if isinstance(self.max_shift, float) else min(shape[1:])
+            raise ShapeError(
+                "RandomShift",
+                f"max_shift={self.max_shift} leaves nothing of images {shape[1]}x{shape[2]}; take less than {limit}",
+            )
+        return shape
+
+    def _most(self, shape: Shape) -> list[int]:
+        """Return the largest shift in pixels, down and to the right."""
+        m = self.max_shift
+        return [int(m * size) if isinstance(m, float) else m for size in shape[1:]]
 
     def apply(self, x: Array, params: npt.NDArray[np.int64]) -> Array:
         xp = check_images_of(self, x)

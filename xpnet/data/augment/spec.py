@@ -74,7 +74,7 @@ def parse(text: str, *, classes: int | None = None) -> Compose:
     Raises
     ------
     ArgumentError
-        If a name or a setting is unknown or has a value that cannot be used.
+        If a name or a setting is unknown, there twice, or has a value that cannot be used.
 
     Examples
     --------

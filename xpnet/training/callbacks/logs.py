@@ -6,13 +6,13 @@ import csv
 import dataclasses
 import importlib
 import io
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import MissingDependencyError
 from xpnet.files import atomic_write
+from xpnet.text import as_json
 from xpnet.training.callbacks.base import Callback
 from xpnet.training.history import Epoch
 
@@ -88,7 +88,7 @@ class CSVLog(_Log):
 
 
 class JSONLinesLog(_Log):
-    """Writes a line of JSON for each epoch, with everything that was measured.
+    """Writes a line of JSON for each epoch, with everything that was measured; what is not finite is null.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class JSONLinesLog(_Log):
     """
 
     def _line(self, epoch: Epoch) -> str:
-        return json.dumps(dataclasses.asdict(epoch)) + "\n"
+        return as_json(dataclasses.asdict(epoch)) + "\n"
 
 
 class TensorBoard(Callback):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet.training.callbacks.base import Best, Callback
 from xpnet.training.history import Epoch
+from xpnet.training.position import Position
 
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
@@ -26,8 +27,9 @@ class EarlyStopping(Callback):
     min_delta : float, at least 0, default 0
         What counts as an improvement must be larger than this.
     restore_best : bool, default False
-        At the end of `fit`, unless it was interrupted, give the model the weights and statistics of the best
-        epoch back. The optimizer keeps its own state.
+        At the end of `fit`, whoever stopped it, give the model the weights and statistics of the best epoch back;
+        not if it was interrupted, nor after an exception. The optimizer keeps its own state, and the next `fit`
+        begins an epoch that was broken off anew: the weights are not those that it had come to.
 
     Raises
     ------
@@ -85,6 +87,8 @@ class EarlyStopping(Callback):
         """Give the best weights back."""
         if self._weights and error is None and not trainer.history.interrupted:
             trainer.model.load_state_dict(self._weights)
+            place = trainer.position
+            trainer.position = Position(loader=place.loader, epoch=place.epoch)
 
     def _stop_if_due(self, trainer: Trainer) -> None:
         if self._bad > self.patience:
