@@ -21,7 +21,8 @@ def module_names():
 
 
 def load(name):
-    if not hasattr(sys.modules.get(name, xpnet), "__all__"):
+    optional = any(part.startswith(OPTIONAL) for part in name.split("."))
+    if optional and not hasattr(sys.modules.get(name, xpnet), "__all__"):
         del sys.modules[name]  # pytest leaves it there when its import failed in the search for doctests
     try:
         return importlib.import_module(name)
