@@ -116,8 +116,8 @@ def test_show(trained, capsys, what) -> None:
 
 
 def test_show_without_a_picture_names_them(capsys) -> None:
-    assert main(["show"]) == 2
-    assert f"arguments are required: {{{','.join(PICTURES)}}}" in capsys.readouterr().err
+    assert main(["show"]) == 1
+    assert capsys.readouterr().err == f"error: show: name the picture to draw: {', '.join(PICTURES)}\n"
 
 
 def test_show_what_is_asked_for(trained, capsys) -> None:

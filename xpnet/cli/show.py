@@ -23,7 +23,11 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("show", help="draw filters, feature maps, mistakes and more of a trained model")
     parser.add_argument(
-        "what", type=arguments.choice(PICTURES), metavar=arguments.braces(PICTURES), help="the picture to draw"
+        "what",
+        nargs="?",  # without it, `run` says which there are
+        type=arguments.choice(PICTURES),
+        metavar="WHAT",
+        help=f"the picture to draw: {', '.join(PICTURES)}",
     )
     add_run_argument(parser)
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture; by default a test image")
@@ -38,6 +42,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the picture and say where it is."""
+    if args.what is None:
+        raise ValueError(f"show: name the picture to draw: {', '.join(PICTURES)}")
     _check_arguments(args)
     from xpnet.run import open_run
     from xpnet.run.data import evaluation_data

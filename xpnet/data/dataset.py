@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from xpnet.data.split import split_validation
 from xpnet.errors import DataError
+from xpnet.functional.checks import check_positive_int
 
 __all__ = ["Dataset", "Split"]
 
@@ -187,7 +188,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If a number is no whole one, or less than 1.
+            If a number is no whole one, from 1 on.
 
         Examples
         --------
@@ -196,9 +197,8 @@ class Dataset:
         """
         counts = {"train": n_train, "test": n_test, "validation": n_validation}
         for part, count in counts.items():
-            whole = hasattr(count, "__index__") and not isinstance(count, bool)
-            if count is not None and not (whole and count >= 1):
-                raise ValueError(f"{self.name}.limit: n_{part} is {count!r}; keep a whole number, at least 1")
+            if count is not None:
+                check_positive_int(f"{self.name}.limit", f"n_{part}", count)
         return self._replaced({name: (x[: counts[name]], t[: counts[name]]) for name, (x, t) in self._parts().items()})
 
     def scaled(self, low: float = 0.0, high: float = 1.0) -> Dataset:

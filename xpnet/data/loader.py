@@ -161,7 +161,7 @@ class Loader:
         if augment is not None and not callable(augment):
             raise ValueError(f"Loader: augment is {augment!r}; give a callable, x, t = augment(x, t, rng)")
         if isinstance(augment, Augmentation) and self._x.ndim == 4:
-            augment.check(self._x.shape[1:])  # now, and not after what else a run begins with
+            augment.output_shape(self._x.shape[1:])  # now, and not after what else a run begins with
         if self.drop_last and self.batch_size > self._size:
             raise ValueError(
                 f"Loader: batch_size={self.batch_size} and drop_last=True leave nothing of {self._size} "

@@ -55,10 +55,9 @@ class MultiStep(Schedule):
 
     def __init__(self, lr: float, *, milestones: Sequence[int], factor: float = 0.1, every: str = "epoch") -> None:
         super().__init__(lr, every=every)
-        listed = isinstance(milestones, Iterable) and not isinstance(milestones, str)
-        self.milestones, self.factor = list(milestones) if listed else [], self._factor(factor)
-        whole = listed and all(hasattr(m, "__index__") and not isinstance(m, bool) for m in self.milestones)
+        whole = isinstance(milestones, Iterable) and all(hasattr(m, "__index__") for m in milestones)
         self._require(whole, f"milestones must be a list of whole numbers, got {milestones!r}")
+        self.milestones, self.factor = list(milestones), self._factor(factor)
         ascending = self.milestones == sorted(self.milestones)
         self._require(ascending, f"milestones must be ascending, got {self.milestones!r}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xpnet import losses, optim
@@ -18,6 +18,7 @@ from xpnet.losses import Loss
 from xpnet.optim import LossScale, Optimizer
 from xpnet.optim.loss_scale import as_loss_scale
 from xpnet.schedules import Schedule, as_schedule
+from xpnet.training._trainer_checks import check_data, checked_callbacks, held_out_data
 from xpnet.training.alone import Alone
 from xpnet.training.callbacks import Callback, Checkpoint
 from xpnet.training.captured import CapturedGradients, require_cupy
@@ -139,7 +140,7 @@ class Trainer:
         self.seed = seed
         self.schedule = None if schedule is None else as_schedule(schedule)
         self.metrics = named_metrics(metrics, self.loss)
-        self.callbacks = sorted(_checked_callbacks(callbacks), key=lambda callback: isinstance(callback, Checkpoint))
+        self.callbacks = sorted(checked_callbacks(callbacks), key=lambda callback: isinstance(callback, Checkpoint))
         self.history = History()
         self.position = Position()
         self.parallel = Alone() if communicator is None else _data_parallel(communicator)
@@ -194,11 +195,11 @@ class Trainer:
             if the data are no pair and no Loader.
         """
         self._last = self._last_epoch(epochs, until)
-        _check_data("train", train)
+        check_data("train", train)
         if validation is not None:
-            _check_data("validation", validation)
+            check_data("validation", validation)
         loader = train if isinstance(train, Loader) else self._loader(*train)
-        held_out = _held_out(validation, validation_samples)
+        held_out = held_out_data(validation, validation_samples)
         if not self.model.built:
             self.model.build(loader.sample_shape, rng=self.seed)
         self.parallel.begin(self, loader, held_out)
@@ -403,51 +404,6 @@ def _data_parallel(communicator: Communicator) -> Alone:
     from xpnet.distributed import DataParallel  # which itself needs this package
 
     return DataParallel(communicator)
-
-
-def _checked_callbacks(callbacks: Any) -> list[Callback]:
-    """Refuse what is no callback before it is called, as a class would be with the trainer for itself."""
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise ArgumentError("Trainer", f"callbacks must be a list of callbacks, got {callbacks!r}; put it in brackets")
-    found = list(callbacks)
-    for callback in found:
-        if isinstance(callback, type) and issubclass(callback, Callback):
-            name = callback.__name__
-            raise ArgumentError("Trainer", f"callbacks holds the class {name}; make a callback of it: {name}(...)")
-        if not isinstance(callback, Callback):
-            raise ArgumentError(
-                "Trainer", f"callbacks holds {callback!r}; expected a Callback, such as EarlyStopping()"
-            )
-    return found
-
-
-def _check_data(name: str, data: Any) -> None:
-    """Refuse data that are neither a Loader nor a pair, which an array of two rows is not."""
-    if isinstance(data, Loader) or (isinstance(data, (tuple, list)) and len(data) == 2):
-        return
-    found = type(data).__name__ + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
-    raise ArgumentError(
-        "Trainer.fit",
-        f"{name} must be a pair (x, t) of samples and labels or targets, a part of a Dataset such as dataset.train, "
-        f"or a Loader, got {found}",
-    )
-
-
-def _held_out(data: Any, samples: int | None) -> Any:
-    """Return the validation data, or the first samples of them; what is wrong is said before an epoch is learnt."""
-    if samples is not None:
-        samples = check_positive_int("Trainer.fit", "validation_samples", samples)
-    if data is None or isinstance(data, Loader):
-        return data
-    x, t = data
-    numbers = [part.shape[0] if getattr(part, "shape", ()) else type(part).__name__ for part in (x, t)]
-    if not isinstance(numbers[0], int) or numbers[0] == 0 or numbers[0] != numbers[1]:
-        raise ArgumentError(
-            "Trainer.fit",
-            f"validation must be arrays of as many samples as labels or targets, and at least one; got {numbers[0]} "
-            f"and {numbers[1]}",
-        )
-    return data if samples is None else (x[:samples, ...], t[:samples, ...])
 
 
 def _plain(result: Any) -> Any:

@@ -39,15 +39,11 @@ class Augmentation:
         return t
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape (C, H, W) of a sample of shape `shape` afterwards."""
-        return shape
+        """Return the shape (C, H, W) of a sample of shape `shape` afterwards, or refuse one that it cannot change.
 
-    def check(self, shape: Shape) -> Shape:
-        """Refuse images of a shape (C, H, W) of which nothing may be left; return their shape afterwards.
-
-        `Loader` does so as soon as it has the images, and each call does.
+        `Loader` asks as soon as it has the images, and each call does.
         """
-        return self.output_shape(shape)
+        return shape
 
     def __call__(self, x: Array, t: Array, rng: np.random.Generator | int) -> tuple[Array, Array]:
         """Draw parameters and apply them.
@@ -82,7 +78,7 @@ class Augmentation:
                 f"or targets ({x.shape[0]}, K)",
             )
         N, C, H, W_ = x.shape
-        self.check((C, H, W_))
+        self.output_shape((C, H, W_))
         params = self.draw(N, (C, H, W_), generator(rng))
         return self.apply(x, params), self.targets(t, params, x)
 
@@ -147,11 +143,6 @@ class Compose(Augmentation):
     def output_shape(self, shape: Shape) -> Shape:
         for augmentation in self.augmentations:
             shape = augmentation.output_shape(shape)
-        return shape
-
-    def check(self, shape: Shape) -> Shape:
-        for augmentation in self.augmentations:
-            shape = augmentation.check(shape)
         return shape
 
     def __repr__(self) -> str:

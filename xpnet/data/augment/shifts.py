@@ -98,17 +98,13 @@ class RandomCrop(Augmentation):
             raise ShapeError(
                 "RandomCrop", f'mode="reflect" needs padding below {min(H, W_)} for images {H}x{W_}, got {self.padding}'
             )
-        return C, OH, OW
-
-    def check(self, shape: Shape) -> Shape:
-        _, OH, OW = new = self.output_shape(shape)
         if self.mode != "reflect" and self.padding >= min(OH, OW):
             raise ShapeError(
                 "RandomCrop",
-                f"padding={self.padding} around images {shape[1]}x{shape[2]} makes windows {OH}x{OW} that show nothing "
-                f"of the image; take padding below {min(OH, OW)}",
+                f"padding={self.padding} around images {H}x{W_} makes windows {OH}x{OW} that show nothing of the "
+                f"image; take padding below {min(OH, OW)}",
             )
-        return new
+        return C, OH, OW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +155,7 @@ class RandomShift(Augmentation):
         most = np.array(self._most(shape))
         return rng.integers(-most, most + 1, size=(n, 2))
 
-    def check(self, shape: Shape) -> Shape:
+    def output_shape(self, shape: Shape) -> Shape:
         if any(most >= size for most, size in zip(self._most(shape), shape[1:], strict=True)):
             limit = 1.0 if isinstance(self.max_shift, float) else min(shape[1:])
             raise ShapeError(

@@ -205,9 +205,9 @@ def conv2d_backward(
     inner, dy_inner = batch_innermost(np, x), batch_innermost(np, dy)
     work = weight_gradient(inner, dy_inner, W.shape, window, groups, need_db)
     if work is None:
-        alone = need_dx and is_one_product(inner, window, groups)
-        dx, dW, db = conv.conv2d_backward(dy, x, W, window, groups, need_dx and not alone, need_db)
-        return (conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if alone else dx), dW, db
+        apart = need_dx and is_one_product(inner, window, groups)  # BLAS may be faster at dW alone
+        dx, dW, db = conv.conv2d_backward(dy, x, W, window, groups, need_dx and not apart, need_db)
+        return (conv2d_input_gradient(batch_first(np, dy_inner), W, window, groups) if apart else dx), dW, db
     works = [work]
     dx = _input_gradient(dy_inner, W, window, groups) if need_dx else None
     if dx is not None:
